@@ -1,0 +1,231 @@
+"""The values that a tarball becomes on its way: each stage takes what the one before it gives.
+
+``Upload → Tarball → VerifiedTarball → StagedRelease → Release``. Only a ``StagedRelease`` can be
+swapped, and only verified bytes can become one, so a mistake in the order does not type-check.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import NewType
+
+from swapd.model.errors import Rejected
+
+SiteName = NewType("SiteName", str)
+Digest = NewType("Digest", str)  # 64 lower-case hex digits: SHA-256 of the tarball's bytes
+ReleaseId = NewType("ReleaseId", str)  # NAME@ + the digest's first 12 hex digits
+DeploymentId = NewType("DeploymentId", str)  # a UUID in its canonical form
+
+SITE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
+# A release is a directory name, part of a marker's name and of a journal field: 200 characters leave room for
+# `.sha256.rolled-back` and for the digest below the 255 bytes of NAME_MAX.
+RELEASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}")
+RELEASE_ID = re.compile(rf"({RELEASE_NAME.pattern})@[0-9a-f]{{12}}")
+ADOPTED = "adopted"  # the name of a tree that was live before swapd came
+
+SIDECAR_SUFFIXES = (".sha256", ".sig")
+
+
+class Outcome(Enum):
+    """How a deployment stands or ended."""
+
+    PENDING = "pending"
+    LIVE = "live"
+    UNCHANGED = "unchanged"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled-back"
+
+
+MARKER_SUFFIXES = tuple(f".{outcome.value}" for outcome in Outcome)
+
+
+class Compression(Enum):
+    """How a tarball is compressed: its first bytes say so, and they must agree with its name."""
+
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    XZ = "xz"
+    BZIP2 = "bzip2"
+
+
+TARBALL_SUFFIXES: dict[str, Compression] = {
+    ".tar": Compression.NONE,
+    ".tar.gz": Compression.GZIP,
+    ".tgz": Compression.GZIP,
+    ".tar.zst": Compression.ZSTD,
+    ".tar.xz": Compression.XZ,
+    ".tar.bz2": Compression.BZIP2,
+}
+TARBALL_NAMES = ", ".join(f"NAME{suffix}" for suffix in TARBALL_SUFFIXES)
+
+
+class Stage(Enum):
+    """The steps of a deployment, in their order."""
+
+    CLAIM = "claim"
+    VERIFY = "verify"
+    EXTRACT = "extract"
+    PREPARE = "prepare"
+    PAUSE = "pause"
+    SWAP = "swap"
+    PRUNE = "prune"
+
+
+def is_tarball(file_name: str) -> bool:
+    """Whether the name ends as a tarball's does."""
+    return file_name.endswith(tuple(TARBALL_SUFFIXES))
+
+
+def parse_tarball_name(file_name: str) -> tuple[str, Compression]:
+    """The release's name and the compression that a tarball's file name stands for; ``Rejected`` where it has none."""
+    for suffix, compression in TARBALL_SUFFIXES.items():
+        if not file_name.endswith(suffix):
+            continue
+        name = file_name.removesuffix(suffix)
+        if not RELEASE_NAME.fullmatch(name):
+            raise Rejected.because(
+                "bad-release-name",
+                f"{printable(file_name)} cannot name a release",
+                "Rename it: letters, digits and . _ + ~ - only, starting with a letter or digit, at most 200 of them.",
+            )
+        if name == ADOPTED:
+            raise Rejected.because(
+                "reserved-release-name",
+                f"{printable(file_name)}: the name {ADOPTED} is kept for the tree that was there before swapd",
+                "Give the tarball another name.",
+            )
+        return name, compression
+    raise Rejected.because(
+        "not-a-tarball", f"{printable(file_name)} is not named like a tarball", f"swapd takes {TARBALL_NAMES}."
+    )
+
+
+def release_id(name: str, digest: Digest) -> ReleaseId:
+    """The id of the release that a tarball of this name and digest holds."""
+    return ReleaseId(f"{name}@{digest[:12]}")
+
+
+def is_release_id(text: str) -> bool:
+    """Whether the text is a release's id."""
+    return RELEASE_ID.fullmatch(text) is not None
+
+
+def printable(text: str, limit: int = 200) -> str:
+    """Text from outside, fit for one line of a terminal, a marker or the journal.
+
+    Control characters, line and paragraph separators, format characters (such as those that turn the writing
+    direction) and undecodable bytes are escaped; what is longer than ``limit`` characters is cut.
+    """
+    escaped = "".join(
+        character if character == " " or unicodedata.category(character)[0] not in "CZ" else ascii(character)[1:-1]
+        for character in text
+    )
+    return escaped if len(escaped) <= limit else escaped[:limit] + "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What tells one state of a file from another, without reading it (times in nanoseconds)."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that somebody put into a drop directory or named on the command line; nothing about it is trusted."""
+
+    directory: Path
+    file_name: str
+    is_dropped: bool  # in the drop directory: gets a marker, and is removed once its release is live
+    is_settled: bool = True  # quiet for as long as `settle` asks: a wrong digest is then final
+
+    @property
+    def path(self) -> Path:
+        return self.directory / self.file_name
+
+
+@dataclass(frozen=True, slots=True)
+class Tarball:
+    """A private copy of an upload that nobody else can write, with the digest of exactly these bytes.
+
+    ``descriptor`` is open for reading and is what every later stage reads; its owner is whoever called ``claim``.
+    """
+
+    upload: Upload
+    name: str
+    compression: Compression
+    digest: Digest
+    size: int
+    descriptor: int
+    fingerprint: Fingerprint  # of the upload, when it was copied
+    sidecar: Fingerprint | None  # of the digest sidecar that was there
+    expected: Digest | None  # what that sidecar promises
+    uploader: str
+
+    @property
+    def release(self) -> ReleaseId:
+        return release_id(self.name, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedTarball:
+    """A tarball whose bytes are what the site's ``require`` asks for."""
+
+    tarball: Tarball
+    signer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A directory, and which one: its device and inode survive every rename."""
+
+    path: Path
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractedTree:
+    """A staging tree that holds every member of a verified archive, read to its end."""
+
+    verified: VerifiedTarball
+    tree: Tree
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StagedRelease:
+    """A complete tree with its owner, times and shared links, written through to the disk: fit to be live."""
+
+    release: ReleaseId
+    tree: Tree
+
+
+@dataclass(frozen=True, slots=True)
+class PauseCost:
+    """What a pause cost: how long and how many processes were stopped."""
+
+    duration_usec: int
+    processes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release that is live: the tree it is in, what it took the place of, and what that cost."""
+
+    release: ReleaseId
+    tree: Tree
+    previous: ReleaseId | None
+    pause: PauseCost | None
