@@ -1,0 +1,103 @@
+"""Files that survive a power cut, locks that a crash releases, trees removed without following links."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from swapd.model.errors import Busy
+
+
+def fsync_directory(path: Path) -> None:
+    """After this, names made, renamed or removed in the directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replaces the file as a whole: after a crash it has the old or the new content, after the return the new."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    fsync_directory(path.parent)
+
+
+def write_document(path: Path, document: Mapping[str, Any], mode: int = 0o644) -> None:
+    """A TOML document, written durably."""
+    write_durably(path, tomli_w.dumps(document).encode(), mode)
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str, patience: float = 0.0) -> Iterator[None]:
+    """Holds an flock on the file, which a crash of the holder releases.
+
+    Raises ``Busy`` (naming ``what``) when somebody else still holds it after ``patience`` seconds.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise Busy(
+                        "busy", f"{what} is under way in another process", "Try again when it has ended."
+                    ) from None
+                time.sleep(0.02)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_tree(parent: int, name: str) -> None:
+    """Removes a file, a link or a whole tree below the directory ``parent``; what is not there is fine.
+
+    Follows no link, and goes as deep as the tree does with two descriptors: each directory that is met is first
+    moved up to ``parent``, so that depth costs neither recursion nor descriptors.
+    """
+    waiting = [name]
+    while waiting:
+        entry = waiting.pop()
+        try:
+            if not stat.S_ISDIR(os.stat(entry, dir_fd=parent, follow_symlinks=False).st_mode):
+                os.unlink(entry, dir_fd=parent)
+                continue
+        except FileNotFoundError:
+            continue
+        descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            with os.scandir(descriptor) as listing:
+                for item in listing:
+                    if item.is_dir(follow_symlinks=False):
+                        moved = f".removing-{secrets.token_hex(8)}"
+                        os.rename(item.name, moved, src_dir_fd=descriptor, dst_dir_fd=parent)
+                        waiting.append(moved)
+                    else:
+                        os.unlink(item.name, dir_fd=descriptor)
+        finally:
+            os.close(descriptor)
+        os.rmdir(entry, dir_fd=parent)

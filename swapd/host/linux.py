@@ -1,0 +1,82 @@
+"""Every raw system call that Python's standard library does not have, each under the name the kernel gives it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+AT_FDCWD = -100
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+FICLONE = 0x40049409  # _IOW(0x94, 9, int), linux/fs.h
+PR_SET_NAME = 15
+
+
+def _check(result: int, operation: str, *paths: str) -> None:
+    if result == -1:
+        number = ctypes.get_errno()
+        error = OSError(number, f"{operation}: {os.strerror(number)}", *paths[:1])
+        if len(paths) > 1:
+            error.filename2 = paths[1]
+        raise error
+
+
+def renameat2(old: str, new: str, flags: int, *, old_dir: int = AT_FDCWD, new_dir: int = AT_FDCWD) -> None:
+    """rename(2) with flags; ``OSError`` as the manual page lists them, EINVAL where the filesystem has no such flag."""
+    # glibc has the wrapper since 2.28; ctypes lets the interpreter lock go during the call.
+    _check(_libc.renameat2(old_dir, os.fsencode(old), new_dir, os.fsencode(new), flags), "renameat2", old, new)
+
+
+def syncfs(descriptor: int) -> None:
+    """Writes the whole filesystem of ``descriptor`` through to its disk."""
+    _check(_libc.syncfs(descriptor), "syncfs")
+
+
+def prctl_set_name(name: str) -> None:
+    """The calling thread's name in ``/proc/PID/comm``, cut by the kernel to 15 bytes."""
+    _check(_libc.prctl(PR_SET_NAME, name.encode(), 0, 0, 0), "prctl")
+
+
+def ficlone(destination: int, source: int) -> bool:
+    """Makes ``destination`` share all of ``source``'s blocks; False where the filesystem cannot."""
+    try:
+        fcntl.ioctl(destination, FICLONE, source)
+    except OSError as error:
+        # Btrfs and XFS can; the others answer one of these, EXDEV across filesystems.
+        if error.errno in (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EPERM, errno.ETXTBSY):
+            return False
+        raise
+    return True
+
+
+def has_writer(descriptor: int) -> bool | None:
+    """Whether somebody has the file open for writing; None where we are not allowed to know.
+
+    A read lease is granted only when nobody has (fcntl(2)); it needs the file's owner or CAP_LEASE, and is given
+    back at once.
+    """
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        if error.errno == errno.EAGAIN:
+            return True
+        return None
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def boot_id() -> str:
+    """What tells this boot from every other."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def mount_points() -> list[str]:
+    """Every mount point in this process's mount namespace."""
+    # The fifth field of proc(5)'s mountinfo, with octal escapes for blanks and backslashes.
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    return [os.fsdecode(line.split(b" ")[4].decode("unicode_escape").encode("latin-1")) for line in lines]

@@ -1,0 +1,124 @@
+"""The configuration of a site, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from swapd.model.release import SiteName
+from swapd.model.units import exact_duration, exact_size
+
+
+class Strategy(Enum):
+    """How a release takes the place of the one that is live."""
+
+    AUTO = "auto"
+    EXCHANGE = "exchange"
+    SYMLINK = "symlink"
+    RENAME = "rename"
+    PINNED = "pinned"
+
+
+class Mtime(Enum):
+    """Which modification times the files of a release get."""
+
+    RELEASE = "release"
+    ARCHIVE = "archive"
+
+
+class Require(Enum):
+    """What a tarball must prove; each includes the ones before it."""
+
+    INTEGRITY = "integrity"
+    DIGEST = "digest"
+    SIGNATURE = "signature"
+
+
+class PauseMode(Enum):
+    """When the httpd processes are paused."""
+
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """The table ``[verify]``; ``settle`` in seconds, sizes in bytes."""
+
+    require: Require
+    allowed_signers: Path
+    settle: float
+    max_tarball: int
+    max_extracted: int
+    max_entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The table ``[pause]``; ``max`` in seconds. ``user``: only processes of this user, or of any where it is empty."""
+
+    mode: PauseMode
+    processes: tuple[str, ...]
+    max: float
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One site's complete configuration; every path is absolute and normal."""
+
+    name: SiteName
+    live: Path
+    strategy: Strategy
+    incoming: Path
+    releases: Path
+    keep: int
+    owner: str  # USER:GROUP, or empty: as the live path
+    mtime: Mtime
+    strip_components: int | None  # None: unwrap a single top-level directory
+    must_contain: tuple[str, ...]
+    shared: tuple[str, ...]
+    verify: Verify
+    pause: Pause
+
+    @property
+    def shared_directory(self) -> Path:
+        """What outlives releases, beside the live path."""
+        return self.live.with_name(f"{self.live.name}.shared")
+
+    @property
+    def is_paused_for_swap(self) -> bool:
+        """Whether a swap of this site pauses httpd: every strategy of this version renames the live path itself."""
+        return self.pause.mode is not PauseMode.NEVER
+
+    def document(self) -> dict[str, Any]:
+        """The configuration as a document that ``parse_site`` reads back to the same value."""
+        return {
+            "live": str(self.live),
+            "strategy": self.strategy.value,
+            "incoming": str(self.incoming),
+            "releases": str(self.releases),
+            "keep": self.keep,
+            "owner": self.owner,
+            "mtime": self.mtime.value,
+            "strip_components": "auto" if self.strip_components is None else self.strip_components,
+            "must_contain": list(self.must_contain),
+            "shared": list(self.shared),
+            "verify": {
+                "require": self.verify.require.value,
+                "allowed_signers": str(self.verify.allowed_signers),
+                "settle": exact_duration(self.verify.settle),
+                "max_tarball": exact_size(self.verify.max_tarball),
+                "max_extracted": exact_size(self.verify.max_extracted),
+                "max_entries": self.verify.max_entries,
+            },
+            "pause": {
+                "mode": self.pause.mode.value,
+                "processes": list(self.pause.processes),
+                "max": exact_duration(self.pause.max),
+                "user": self.pause.user,
+            },
+        }

@@ -1,0 +1,46 @@
+"""The kinds of event in swapd's journal: a constant MESSAGE_ID for each, which never changes once released.
+
+``systemd/swapd.catalog`` explains each of them to ``journalctl -x``; a test holds the two together. journalctl puts
+a record's own fields into the explanation and prints a field's bare name where the record lacks it, so a record
+carries at least the fields that its entry below names, besides MESSAGE and PRIORITY.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class MessageId(StrEnum):
+    """One kind of event; the value is the 128-bit id as the journal wants it, 32 hex digits."""
+
+    # The daemon's own life.
+    STARTED = "811a6f4d61c44f3b958b7e54397615ee"
+    STOPPING = "219086fbb3db429abebd9b91cd05b6f5"
+    RELOADED = "39b2cbf03e7844adb36ce3ff83c9ec5f"
+    CONFIGURATION_REFUSED = "6163c50b194c4f9ea3cc6d6975a46e43"
+
+    # A deployment: one start record and exactly one outcome record. All carry SWAPD_SITE and SWAPD_DEPLOYMENT;
+    # live, unchanged and rolled back carry SWAPD_RELEASE too.
+    DEPLOYMENT_STARTED = "ac7ca862b6464d9fb8487a15969c9d82"
+    DEPLOYMENT_LIVE = "14517fd0f403455baabf99acb168afe3"
+    DEPLOYMENT_UNCHANGED = "b5051cf6d3144b3eaadc80c587d00496"
+    DEPLOYMENT_REJECTED = "e74f7016de8b4e468ff1fc45706df908"
+    DEPLOYMENT_FAILED = "fe14b8dba2da4a92a8afe3049a9c5cfb"
+    DEPLOYMENT_ROLLED_BACK = "99787f85be9a439185927f5321ce2150"
+
+    # What happens on a deployment's way. All carry SWAPD_SITE.
+    PAUSED = "4fb5c72c04044a6fa8f2cbd18c148ba6"  # and SWAPD_PAUSE_USEC, SWAPD_PAUSED
+    NO_HTTPD = "665e967540c245f3afb24f432012c4d3"
+    ADOPTED = "a6b806ec202e43b7a6592abc35aaca42"  # and SWAPD_RELEASE
+    PRUNED = "26b0445378b6461eb71a342e27b6d57f"
+    INTERRUPTED = "d8fcdc0b78df415383876a0604a83f9f"
+
+    # What a start, or `swapd resume`, finds after a crash.
+    RESUMED_LEFTOVER = "5fe2879ae7664c5e9cf6c4f3c9477594"
+    RECOVERED = "d02a3d0548904d1497e610c9c05bfe9c"  # with SWAPD_SITE
+
+    # What works less well than it should.
+    DROP_DIRECTORY_LOST = "e31b46393124498aaf9f35799fbab60c"  # with SWAPD_SITE
+    WATCH_REBUILT = "485b8bfaec1a4cc284d6fca628b5bf75"
+    RECORDS_DROPPED = "447a8a77c8ad4dedb7f08a3c69253c40"  # with SWAPD_DROPPED
+    DEGRADED = "5042a573bf15476385c40063eec88261"

@@ -1,0 +1,206 @@
+"""What swapd writes down: a deployment, a site's state, a marker, a pause. Values, and their TOML documents.
+
+A document that lacks a key, has a wrong type, or was written by a newer version raises ``Failed`` with the
+problem ``bad-record``: a record is never guessed at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from types import NoneType
+from typing import Any, Self, get_args, get_type_hints
+
+from swapd.model.errors import Failed
+from swapd.model.release import DeploymentId, Digest, Fingerprint, Outcome, ReleaseId, SiteName
+
+VERSION = 1
+
+
+def now() -> datetime:
+    """The present instant, to the microsecond that TOML keeps."""
+    return datetime.now(UTC)
+
+
+def _write(value: Any) -> Any:
+    """A value as TOML has it: enums by value, nothing for None."""
+    if isinstance(value, Outcome):
+        return value.value
+    if isinstance(value, dict):
+        return {key: _write(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_write(item) for item in value]
+    return value
+
+
+def _read(kind: Any, value: Any, where: str) -> Any:
+    """The value as ``kind``, or ``Failed``."""
+    options = [option for option in get_args(kind) if option is not NoneType]
+    if options and NoneType in get_args(kind):
+        return _read(options[0], value, where)
+    if getattr(kind, "__origin__", None) is tuple and isinstance(value, list):
+        return tuple(_read(get_args(kind)[0], item, where) for item in value)
+    kind = getattr(kind, "__supertype__", kind)  # a NewType is checked as what it is made of
+    if kind is Outcome and isinstance(value, str) and value in [outcome.value for outcome in Outcome]:
+        return Outcome(value)
+    if hasattr(kind, "__dataclass_fields__") and isinstance(value, dict):
+        return _from_document(kind, value, where)
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise Failed(
+        "bad-record",
+        f"{where}: {value!r:.60} is not what swapd writes there",
+        "Move the file away: swapd then goes by what it finds on the disk.",
+    )
+
+
+def _from_document(kind: Any, document: Mapping[str, Any], where: str) -> Any:
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for item in fields(kind):
+        if item.name in document:
+            values[item.name] = _read(hints[item.name], document[item.name], f"{where}: {item.name}")
+    try:
+        return kind(**values)
+    except TypeError:
+        raise Failed(
+            "bad-record",
+            f"{where}: a key is missing",
+            "Move the file away: swapd then goes by what it finds on the disk.",
+        ) from None
+
+
+class Recorded:
+    """A dataclass that has a TOML document."""
+
+    def document(self) -> dict[str, Any]:
+        """What is written to the file."""
+        return {"version": VERSION, **_write(asdict(self))}  # type: ignore[call-overload]
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any], where: str) -> Self:
+        """The value that ``document`` was made of; ``Failed`` (``bad-record``) names ``where``."""
+        if document.get("version") != VERSION:
+            raise Failed(
+                "newer-record",
+                f"{where} has version {document.get('version')!r:.20}; this swapd writes {VERSION}",
+                "Install the version of swapd that wrote it, or move the file away.",
+            )
+        result: Self = _from_document(cls, document, where)
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class TreeIdentity:
+    """A directory by device and inode, which every rename keeps."""
+
+    device: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwapIntent(Recorded):
+    """What a swap is about to do, written before its first rename: recovery compares these inodes with the disk."""
+
+    strategy: str
+    staged: TreeIdentity
+    staged_path: str
+    outgoing: ReleaseId | None = None  # the release that leaves the live path
+    outgoing_tree: TreeIdentity | None = None
+    outgoing_target: str = ""  # where the live link pointed
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment(Recorded):
+    """One attempt to make a release live. ``problem`` is empty unless it was rejected or failed."""
+
+    id: DeploymentId
+    site: SiteName
+    outcome: Outcome
+    started: datetime
+    file_name: str = ""
+    is_dropped: bool = False
+    release: ReleaseId | None = None
+    digest: Digest | None = None
+    uploader: str = ""
+    signer: str = ""
+    fingerprint: Fingerprint | None = None
+    sidecar: Fingerprint | None = None
+    attempt: int = 1  # how often this same upload was taken up: a crash must not repeat for ever
+    stage: str = ""
+    ended: datetime | None = None
+    problem: str = ""
+    reason: str = ""
+    hint: str = ""
+    previous: ReleaseId | None = None
+    pause_usec: int | None = None
+    paused: int | None = None
+    swap: SwapIntent | None = None
+
+    @property
+    def duration_usec(self) -> int:
+        """How long the deployment took; 0 while it is under way."""
+        return round((self.ended - self.started).total_seconds() * 1e6) if self.ended else 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRelease(Recorded):
+    """Which release the live path is, and since when."""
+
+    release: ReleaseId
+    digest: Digest | None
+    deployment: DeploymentId
+    since: datetime
+    tree: TreeIdentity
+    pause_usec: int | None = None
+    paused: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteState(Recorded):
+    """What a site knows of itself: what is live, and what was before it, newest first."""
+
+    live: LiveRelease | None = None
+    previous: tuple[ReleaseId, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Marker(Recorded):
+    """The text beside a tarball that tells its uploader how it stands."""
+
+    outcome: Outcome
+    reason: str
+    site: SiteName
+    at: datetime
+    hint: str = ""
+    problem: str = ""
+    release: ReleaseId | None = None
+    deployment: DeploymentId | None = None
+    digest: Digest | None = None
+    signer: str = ""
+    started: datetime | None = None
+    ended: datetime | None = None
+    pause_usec: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process that cannot be mistaken for a later one with the same number.
+
+    ``start_time`` is field 22 of ``/proc/PID/stat``: clock ticks since boot.
+    """
+
+    pid: int
+    start_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRecord(Recorded):
+    """What is about to be stopped: written before the first SIGSTOP, removed after the last SIGCONT."""
+
+    boot_id: str
+    pauser: ProcessIdentity
+    masters: tuple[ProcessIdentity, ...]
+    children: tuple[ProcessIdentity, ...] = ()
+    already_stopped: tuple[ProcessIdentity, ...] = ()

@@ -1,0 +1,69 @@
+"""Durations and sizes as people write them: always with a unit."""
+
+from __future__ import annotations
+
+import re
+
+DURATION_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+SIZE_UNITS = {
+    "B": 1,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+QUANTITY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,3})")
+
+
+def _parse(text: str, units: dict[str, float] | dict[str, int]) -> float:
+    match = QUANTITY.fullmatch(text)
+    if match is None or match[2] not in units:
+        raise ValueError(text)
+    return float(match[1]) * units[match[2]]
+
+
+def parse_duration(text: str) -> float:
+    """Seconds; ``ValueError`` when it is not a number with one of ``DURATION_UNITS``."""
+    return _parse(text, DURATION_UNITS)
+
+
+def parse_size(text: str) -> int:
+    """Bytes; ``ValueError`` when it is not a number with one of ``SIZE_UNITS``."""
+    return int(_parse(text, SIZE_UNITS))
+
+
+def format_duration(seconds: float) -> str:
+    """A duration for people, with three significant digits: ``0.92 ms``, ``4.1 s``, ``2 min 5 s``."""
+    if seconds < 1e-3:
+        return f"{seconds * 1e6:.0f} µs"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def format_size(size: int) -> str:
+    """A size for people: ``812 B``, ``4.0 KiB``, ``1.4 GiB``."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def exact_duration(seconds: float) -> str:
+    """The duration as ``parse_duration`` reads it back."""
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
+
+
+def exact_size(size: int) -> str:
+    """The size as ``parse_size`` reads it back."""
+    return f"{size}B"
