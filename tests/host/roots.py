@@ -1,0 +1,135 @@
+"""Debian roots to boot, made once and kept in a cache outside the checkout.
+
+mmdebstrap takes half a minute, an overlay on its result nothing: so a root is built once for each set of packages,
+under a temporary name, and renamed when it is complete. A lock keeps two test runs from building the same one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SUITE = "bookworm"  # the oldest Debian that swapd promises to run on
+CACHE = Path(os.environ.get("SWAPD_TEST_CACHE", "/var/cache/swapd-tests"))
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+# Timers that would start work of their own in the middle of a test.
+NOISY_UNITS = ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "fstrim.timer")
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A place that this machine's own apt knows to have the suite."""
+
+    uri: str
+    release: str
+    component: str
+
+    def line(self, kind: str) -> str:
+        signed_by = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
+        return f"{kind} {signed_by}{self.uri} {self.release} {self.component}"
+
+
+def find_archives() -> list[Archive]:
+    """The archives of the suite as this machine's apt is configured, so that a mirror is taken over; else Debian's."""
+    wanted = ("Created-By: Packages", "--format", "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)")
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--no-release-info", *wanted], text=True, capture_output=True, check=True
+    ).stdout
+    found = dict.fromkeys(Archive(*line.split("\t")) for line in listed.splitlines() if line.count("\t") == 2)
+    suites = (SUITE, f"{SUITE}-updates", f"{SUITE}-security")
+    archives = [archive for archive in found if archive.release in suites and archive.component == "main"]
+    if any(archive.release == SUITE for archive in archives):
+        return archives
+    return [Archive("http://debian.example/debian", SUITE, "main")]
+
+
+def transport_options() -> list[str]:
+    """How this machine's apt reaches its archives (proxies, certificates), as ``Name "value"`` settings."""
+    dump = subprocess.run(["apt-config", "dump"], text=True, capture_output=True, check=True).stdout
+    settings = re.findall(r'^(Acquire::(?:http|https)(?:::[^" ]+)?) "([^"]+)";$', dump, re.MULTILINE)
+    return [f'{name} "{value}"' for name, value in settings]
+
+
+@contextmanager
+def cache_lock() -> Iterator[None]:
+    """Held by whoever builds something into the cache."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def debian_root(packages: Iterable[str], *, variant: str = "minbase") -> Path:
+    """A root that has the packages; built where the cache has none. Read-only to its users: mount an overlay on it."""
+    names = sorted(set(packages))
+    recipe = "\n".join([SUITE, variant, *names, *NOISY_UNITS])
+    root = CACHE / f"root-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    with cache_lock():
+        if not root.is_dir():
+            for leftover in CACHE.glob("root-*.building"):
+                shutil.rmtree(leftover)
+            building = root.with_suffix(".building")
+            _bootstrap(building, names, variant)
+            building.rename(root)
+    return root
+
+
+def _bootstrap(root: Path, packages: Sequence[str], variant: str) -> None:
+    command = ["mmdebstrap", f"--variant={variant}", "--format=directory", f"--include={','.join(packages)}"]
+    command += [f"--aptopt={option}" for option in transport_options()]
+    if "systemd" in packages:
+        command.append(f'--customize-hook=chroot "$1" systemctl --quiet mask {" ".join(NOISY_UNITS)}')
+    sources = "".join(f"{archive.line('deb')}\n" for archive in find_archives())
+    done = subprocess.run(
+        [*command, SUITE, str(root), "-"], input=sources, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if done.returncode:
+        shutil.rmtree(root, ignore_errors=True)
+        raise RuntimeError(f"mmdebstrap ended with {done.returncode}:\n{done.stdout}")
+
+
+def published_source(package: str, pattern: str) -> Path:
+    """The file of a Debian source package that matches the pattern, such as its upstream tarball; kept in the cache.
+
+    It goes through apt, which checks signature and digest, with sources and state of its own: this machine's
+    configuration has perhaps no source archives, and is not touched.
+    """
+    kept = CACHE / "sources" / package
+    with cache_lock():
+        if not (files := list(kept.glob(pattern))):
+            shutil.rmtree(kept, ignore_errors=True)
+            _download_source(package, kept)
+            files = list(kept.glob(pattern))
+    if len(files) != 1:
+        raise RuntimeError(f"{package}: expected one {pattern}, found {[file.name for file in files]}")
+    return files[0]
+
+
+def _download_source(package: str, into: Path) -> None:
+    building = into.with_suffix(".building")
+    shutil.rmtree(building, ignore_errors=True)
+    state = building / "apt"
+    for directory in ("lists/partial", "archives/partial"):
+        (state / directory).mkdir(parents=True)
+    (state / "sources.list").write_text("".join(f"{archive.line('deb-src')}\n" for archive in find_archives()))
+    apt = [
+        *("apt-get", "-q", "-o", f"Dir::Etc::sourcelist={state}/sources.list", "-o", "Dir::Etc::sourceparts=/dev/null"),
+        *("-o", f"Dir::State::lists={state}/lists", "-o", f"Dir::Cache={state}", "-o", "APT::Sandbox::User=root"),
+    ]
+    for arguments in (["update"], ["source", "--download-only", package]):
+        done = subprocess.run(
+            [*apt, *arguments], cwd=building, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        if done.returncode:
+            raise RuntimeError(f"apt-get {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout}")
+    shutil.rmtree(state)
+    building.rename(into)
