@@ -15,6 +15,23 @@ from typing import Any
 import tomli_w
 
 from swapd.model.errors import Busy
+from swapd.model.release import Fingerprint
+
+REMOVING = ".removing-"  # what is on its way out; a crash may leave it, and a sweep takes it
+
+
+def fingerprint(status: os.stat_result) -> Fingerprint:
+    """What tells this state of a file from another."""
+    return Fingerprint(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@contextlib.contextmanager
+def closing_descriptor(descriptor: int) -> Iterator[int]:
+    """Closes the descriptor at the end."""
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def fsync_directory(path: Path) -> None:
@@ -91,13 +108,14 @@ def remove_tree(parent: int, name: str) -> None:
         descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         try:
             with os.scandir(descriptor) as listing:
-                for item in listing:
-                    if item.is_dir(follow_symlinks=False):
-                        moved = f".removing-{secrets.token_hex(8)}"
-                        os.rename(item.name, moved, src_dir_fd=descriptor, dst_dir_fd=parent)
-                        waiting.append(moved)
-                    else:
-                        os.unlink(item.name, dir_fd=descriptor)
+                items = [(item.name, item.is_dir(follow_symlinks=False)) for item in listing]
+            for item, is_directory in items:
+                if is_directory:
+                    moved = f"{REMOVING}{secrets.token_hex(8)}"
+                    os.rename(item, moved, src_dir_fd=descriptor, dst_dir_fd=parent)
+                    waiting.append(moved)
+                else:
+                    os.unlink(item, dir_fd=descriptor)
         finally:
             os.close(descriptor)
         os.rmdir(entry, dir_fd=parent)

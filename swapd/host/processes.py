@@ -155,16 +155,16 @@ def descendants(pids: Iterable[int], names: Collection[str], known: Collection[i
     A descendant under another name is not httpd's own: it may be a program that a page started, even swapd.
     """
     found: list[Process] = []
-    seen = {os.getpid(), *known}
+    seen = {os.getpid()}
     waiting = list(pids)
     while waiting:
         for pid in child_pids(waiting.pop()):
             if pid in seen:
-                if pid in known:
-                    waiting.append(pid)
-                    known = set(known) - {pid}
                 continue
             seen.add(pid)
+            if pid in known:
+                waiting.append(pid)
+                continue
             try:
                 process = Process(pid)
             except ProcessLookupError:

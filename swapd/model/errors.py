@@ -60,6 +60,10 @@ class Interrupted(Failed):
         )
 
 
+class NotComplete(SwapdError):
+    """The upload goes on, or waits for its sidecar: no deployment has begun, and it is looked at again."""
+
+
 class Rejected(SwapdError):
     """The tarball is at fault; ``issues`` holds everything that was found, never empty."""
 

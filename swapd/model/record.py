@@ -204,3 +204,5 @@ class PauseRecord(Recorded):
     masters: tuple[ProcessIdentity, ...]
     children: tuple[ProcessIdentity, ...] = ()
     already_stopped: tuple[ProcessIdentity, ...] = ()
+    names: tuple[str, ...] = ()
+    max: float = 1.0  # seconds after which the pause is overdue, whoever holds it

@@ -1,0 +1,95 @@
+"""The records of a site on the disk: its state, its deployments, the pause."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+from swapd.host.files import write_document
+from swapd.model.errors import Failed
+from swapd.model.layout import Layout
+from swapd.model.record import Deployment, PauseRecord, Recorded, SiteState
+from swapd.model.release import Outcome, SiteName
+
+HISTORY_LENGTH = 200  # deployments remembered for a site
+
+R = TypeVar("R", bound=Recorded)
+
+
+def _read(kind: type[R], path: Path) -> R | None:
+    """The record, or None where there is no such file; ``Failed`` where it cannot be understood."""
+    try:
+        return kind.from_document(tomllib.loads(path.read_text("utf-8")), str(path))
+    except FileNotFoundError:
+        return None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Failed(
+            "bad-record",
+            f"{path} is not a record of swapd's: {error}",
+            "Move the file away: swapd then goes by what it finds on the disk.",
+        ) from error
+
+
+def make_state_directories(layout: Layout, site: SiteName) -> None:
+    """After this, the directories that deploying to the site needs are there, with their modes."""
+    layout.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+    layout.deployments(site).mkdir(mode=0o755, parents=True, exist_ok=True)
+    layout.claims(site).mkdir(mode=0o700, exist_ok=True)
+
+
+def read_state(layout: Layout, site: SiteName) -> SiteState:
+    """What the site knows of itself; an empty state before the first deployment."""
+    return _read(SiteState, layout.site_record(site)) or SiteState()
+
+
+def write_state(layout: Layout, site: SiteName, state: SiteState) -> None:
+    write_document(layout.site_record(site), state.document())
+
+
+def write_deployment(layout: Layout, deployment: Deployment) -> None:
+    """Survives a power cut from the return on."""
+    write_document(layout.deployments(deployment.site) / f"{deployment.id}.toml", deployment.document())
+
+
+def read_deployments(layout: Layout, site: SiteName) -> list[Deployment]:
+    """All readable records of the site, newest first; a record that cannot be understood is left out."""
+    found: list[Deployment] = []
+    for path in layout.deployments(site).glob("*.toml"):
+        if path.name.startswith("."):
+            continue
+        try:
+            deployment = _read(Deployment, path)
+        except Failed:
+            continue
+        if deployment is not None:
+            found.append(deployment)
+    return sorted(found, key=lambda deployment: deployment.started, reverse=True)
+
+
+def find_pending(layout: Layout, site: SiteName) -> list[Deployment]:
+    """Deployments that were begun and have no outcome, oldest first."""
+    return [item for item in reversed(read_deployments(layout, site)) if item.outcome is Outcome.PENDING]
+
+
+def forget_old_deployments(layout: Layout, site: SiteName) -> None:
+    """Keeps the newest ``HISTORY_LENGTH`` records."""
+    for deployment in read_deployments(layout, site)[HISTORY_LENGTH:]:
+        (layout.deployments(site) / f"{deployment.id}.toml").unlink(missing_ok=True)
+
+
+def write_pause(layout: Layout, record: PauseRecord) -> None:
+    """Survives every crash but the machine's own, after which nothing is stopped any more."""
+    write_document(layout.pause_record, record.document())
+
+
+def read_pause(layout: Layout) -> PauseRecord | None:
+    return _read(PauseRecord, layout.pause_record)
+
+
+def remove_pause(layout: Layout) -> None:
+    try:
+        os.unlink(layout.pause_record)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,165 @@
+"""Everything that swapd says to the journal, as values: one function for each kind of event.
+
+The messages are sentences for people; programs read MESSAGE_ID and the fields. ``systemd/swapd.catalog`` explains
+each kind to ``journalctl -x``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from swapd.model.message_ids import MessageId
+from swapd.model.record import Deployment
+from swapd.model.release import Outcome, ReleaseId, SiteName, printable
+from swapd.model.units import format_duration
+
+# syslog(3)'s priorities. `journalctl -p warning` shows what somebody should look at.
+ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One journal record."""
+
+    id: MessageId
+    priority: int
+    message: str
+    fields: Mapping[str, str | int] = field(default_factory=dict)
+
+    @property
+    def journal_fields(self) -> dict[str, str | bytes | int]:
+        """All fields but MESSAGE and PRIORITY."""
+        return {"MESSAGE_ID": self.id.value, **self.fields}
+
+
+def _of_site(
+    kind: MessageId, priority: int, site: SiteName, message: str, fields: Mapping[str, str | int] | None = None
+) -> Event:
+    return Event(kind, priority, f"{site}: {message}", {"SWAPD_SITE": site, **(fields or {})})
+
+
+def deployment_fields(deployment: Deployment) -> dict[str, str | int]:
+    """The fields of a deployment's records; what is not known is left out."""
+    fields: dict[str, str | int | None] = {
+        "SWAPD_DEPLOYMENT": deployment.id,
+        "SWAPD_RELEASE": deployment.release,
+        "SWAPD_DIGEST": deployment.digest,
+        "SWAPD_UPLOADER": deployment.uploader or None,
+        "SWAPD_SIGNER": deployment.signer or None,
+        "SWAPD_PAUSE_USEC": deployment.pause_usec,
+        "SWAPD_PAUSED": deployment.paused,
+        "SWAPD_STAGE": deployment.stage or None,
+    }
+    if deployment.ended is not None:
+        fields["SWAPD_OUTCOME"] = deployment.outcome.value
+        fields["SWAPD_DURATION_USEC"] = deployment.duration_usec
+        fields["SWAPD_PROBLEM"] = deployment.problem or None
+        fields["SWAPD_HINT"] = deployment.hint or None
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def started(sites: Sequence[SiteName], version: str) -> Event:
+    what = f"sites: {', '.join(sites)}" if sites else "no site is configured yet: swapd init SITE --live PATH makes one"
+    return Event(MessageId.STARTED, INFO, f"swapd {version} watches for tarballs; {what}")
+
+
+def stopping(busy: Sequence[SiteName]) -> Event:
+    what = f"; interrupting the deployment of {', '.join(busy)}" if busy else ""
+    return Event(MessageId.STOPPING, INFO, f"swapd is stopping{what}")
+
+
+def reloaded(sites: Sequence[SiteName]) -> Event:
+    return Event(MessageId.RELOADED, INFO, f"the configuration was reloaded; sites: {', '.join(sites) or 'none'}")
+
+
+def configuration_refused(reason: str) -> Event:
+    message = f"the new configuration was refused, the one before it stays in force: {reason}"
+    return Event(MessageId.CONFIGURATION_REFUSED, ERROR, message)
+
+
+def deployment_started(deployment: Deployment) -> Event:
+    what = deployment.release or printable(deployment.file_name)
+    by = f", uploaded by {deployment.uploader}" if deployment.uploader else ""
+    message = f"deploying {what}{by}"
+    return _of_site(MessageId.DEPLOYMENT_STARTED, INFO, deployment.site, message, deployment_fields(deployment))
+
+
+_OUTCOMES: dict[Outcome, tuple[MessageId, int]] = {
+    Outcome.LIVE: (MessageId.DEPLOYMENT_LIVE, NOTICE),
+    Outcome.UNCHANGED: (MessageId.DEPLOYMENT_UNCHANGED, INFO),
+    Outcome.REJECTED: (MessageId.DEPLOYMENT_REJECTED, WARNING),
+    Outcome.FAILED: (MessageId.DEPLOYMENT_FAILED, ERROR),
+    Outcome.ROLLED_BACK: (MessageId.DEPLOYMENT_ROLLED_BACK, WARNING),
+}
+
+
+def describe_pause(pause_usec: int | None, paused: int | None) -> str:
+    """What the pause cost, as the end of a sentence."""
+    if pause_usec is None or not paused:
+        return "nothing was paused"
+    processes = "1 httpd process was" if paused == 1 else f"{paused} httpd processes were"
+    return f"{processes} paused for {format_duration(pause_usec / 1e6)}"
+
+
+def deployment_ended(deployment: Deployment) -> Event:
+    """The one outcome record of a deployment."""
+    kind, priority = _OUTCOMES[deployment.outcome]
+    what = deployment.release or printable(deployment.file_name)
+    match deployment.outcome:
+        case Outcome.LIVE:
+            message = f"{what} is live; {describe_pause(deployment.pause_usec, deployment.paused)}"
+        case Outcome.UNCHANGED:
+            message = f"{what} is live already; nothing was touched"
+        case _:
+            message = f"{what} {deployment.outcome.value}: {deployment.reason}"
+            if deployment.hint:
+                message += f". {deployment.hint}"
+    if deployment.problem == "interrupted":
+        kind, priority = MessageId.INTERRUPTED, NOTICE
+    return _of_site(kind, priority, deployment.site, message, deployment_fields(deployment))
+
+
+def paused(deployment: Deployment) -> Event:
+    message = describe_pause(deployment.pause_usec, deployment.paused)
+    return _of_site(MessageId.PAUSED, INFO, deployment.site, message, deployment_fields(deployment))
+
+
+def no_httpd(site: SiteName, names: Sequence[str]) -> Event:
+    message = f"no process called {' or '.join(names)} is running: deploying without a pause"
+    return _of_site(MessageId.NO_HTTPD, NOTICE, site, message)
+
+
+def adopted(site: SiteName, release: ReleaseId, where: str) -> Event:
+    message = f"the tree that was live is kept as {release} in {where}"
+    return _of_site(MessageId.ADOPTED, NOTICE, site, message, {"SWAPD_RELEASE": release})
+
+
+def pruned(site: SiteName, releases: Sequence[str]) -> Event:
+    return _of_site(MessageId.PRUNED, INFO, site, f"removed {', '.join(releases)}")
+
+
+def recovered(site: SiteName, message: str, release: ReleaseId | None) -> Event:
+    fields: dict[str, str | int] = {} if release is None else {"SWAPD_RELEASE": release}
+    return _of_site(MessageId.RECOVERED, WARNING, site, message, fields)
+
+
+def resumed_leftover(count: int, pauser: int) -> Event:
+    message = f"resumed {count} httpd processes that process {pauser} had left stopped"
+    return Event(MessageId.RESUMED_LEFTOVER, WARNING, message, {"SWAPD_PAUSED": count})
+
+
+def drop_directory_lost(site: SiteName, path: str, why: str) -> Event:
+    message = f"the drop directory {path} cannot be watched: {why}. Make it again with: swapd init {site}"
+    return _of_site(MessageId.DROP_DIRECTORY_LOST, ERROR, site, message)
+
+
+def watch_rebuilt(reason: str) -> Event:
+    return Event(MessageId.WATCH_REBUILT, WARNING, f"the watch on the drop directories was set up anew: {reason}")
+
+
+def degraded(message: str, site: SiteName | None = None) -> Event:
+    """Something works less well than it should, and nothing is lost."""
+    if site is None:
+        return Event(MessageId.DEGRADED, WARNING, message)
+    return _of_site(MessageId.DEGRADED, WARNING, site, message)

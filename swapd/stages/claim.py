@@ -1,0 +1,171 @@
+"""Claim: from an upload that anybody may still change to a private copy that nobody can, and its digest.
+
+Facts that this stage rests on:
+
+- Its uploader can write to a file that was verified. So the bytes are copied once, while they are digested, and
+  every later stage reads the copy through the descriptor that was digested.
+- The drop directory is hostile: a name in it may be a FIFO, a device or a link, and may become one between a look
+  and an open. O_PATH opens nothing but the name; what is then checked is what is read, through ``/proc/self/fd``.
+- scp and sftp close a cut-off upload as they close a whole one. Only quiet, a sidecar and the archive's own end tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import pwd
+import re
+import stat
+from collections.abc import Callable, Iterator
+
+from swapd.host import linux
+from swapd.host.files import closing_descriptor, fingerprint
+from swapd.model.errors import Failed, NotComplete, Rejected
+from swapd.model.release import DIGEST, Digest, Fingerprint, Tarball, Upload, parse_tarball_name, printable
+from swapd.model.units import format_size
+
+CHUNK = 1 << 20
+MAX_SIDECAR = 64 << 10
+
+
+@contextlib.contextmanager
+def opened(directory: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
+    """Opens a regular file without following a link or waking a device; ``Rejected`` when it is anything else."""
+    with closing_descriptor(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)) as path:
+        mode = os.fstat(path).st_mode
+        if not stat.S_ISREG(mode):
+            raise Rejected.because(
+                "not-a-regular-file",
+                f"{printable(name)} is {_kind(mode)}, not a regular file",
+                "Remove it and upload the tarball itself.",
+            )
+        with closing_descriptor(os.open(f"/proc/self/fd/{path}", os.O_RDONLY | os.O_CLOEXEC)) as descriptor:
+            yield descriptor, os.fstat(descriptor)
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+@contextlib.contextmanager
+def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int], None]) -> Iterator[Tarball]:
+    """The tarball as a private copy, for as long as the context lasts; the upload itself stays as it is.
+
+    ``claims`` is a directory of our own; the copy has no name there, so a crash leaves nothing. ``progress`` is told
+    the bytes copied so far. Raises ``NotComplete`` while somebody writes to the upload, ``Rejected`` for what cannot
+    be a tarball, ``Failed`` (``cannot-claim``) when this host cannot make the copy.
+    """
+    name, compression = parse_tarball_name(upload.file_name)
+    try:
+        copy = os.open(claims, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _failed(upload, claims, error) from error
+    with closing_descriptor(copy):
+        try:
+            directory = os.open(upload.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            with closing_descriptor(directory), opened(directory, upload.file_name) as (source, before):
+                _refuse_writer(upload, source)
+                expected, sidecar = _read_sidecar(upload, directory)
+                digest, size = _copy(source, copy, max_tarball, progress)
+                if fingerprint(os.fstat(source)) != fingerprint(before):
+                    raise NotComplete("still-changing", f"{printable(upload.file_name)} changed while it was read")
+        except FileNotFoundError as error:
+            raise NotComplete("vanished", f"{printable(upload.file_name)} is gone") from error
+        except OSError as error:
+            raise _failed(upload, claims, error) from error
+        yield Tarball(
+            upload,
+            name,
+            compression,
+            digest,
+            size,
+            copy,
+            fingerprint(before),
+            sidecar,
+            expected,
+            _user_name(before.st_uid),
+        )
+
+
+def _failed(upload: Upload, claims: str, error: OSError) -> Failed:
+    hint = "The upload and the live release are untouched."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint += f" Make room for a copy of it on the filesystem of {claims}, then touch the tarball."
+    return Failed("cannot-claim", f"{printable(upload.file_name)} cannot be copied: {error.strerror}", hint)
+
+
+def _refuse_writer(upload: Upload, descriptor: int) -> None:
+    if upload.is_dropped and linux.has_writer(descriptor):
+        raise NotComplete("still-open", f"{printable(upload.file_name)} is still open for writing")
+
+
+def _copy(source: int, copy: int, limit: int, progress: Callable[[int], None]) -> tuple[Digest, int]:
+    """Copies and digests in one pass; where the filesystem shares blocks, only the digest is computed."""
+    is_shared = linux.ficlone(copy, source)
+    digest = hashlib.sha256()
+    size = 0
+    while chunk := os.read(copy if is_shared else source, CHUNK):
+        size += len(chunk)
+        if size > limit:
+            raise Rejected.because(
+                "tarball-too-large",
+                f"the tarball is larger than max_tarball = {format_size(limit)}",
+                "Make it smaller, or raise [verify] max_tarball in the site's configuration.",
+            )
+        digest.update(chunk)
+        rest = memoryview(b"" if is_shared else chunk)
+        while rest:
+            rest = rest[os.write(copy, rest) :]
+        progress(size)
+    os.lseek(copy, 0, os.SEEK_SET)
+    return Digest(digest.hexdigest()), size
+
+
+def _read_sidecar(upload: Upload, directory: int) -> tuple[Digest | None, Fingerprint | None]:
+    name = f"{upload.file_name}.sha256"
+    try:
+        with opened(directory, name) as (descriptor, status):
+            text = os.read(descriptor, MAX_SIDECAR + 1)
+    except FileNotFoundError:
+        return None, None
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return None, None
+    if len(text) > MAX_SIDECAR or (digest := parse_sidecar(text, upload.file_name)) is None:
+        if not upload.is_settled:
+            raise NotComplete("sidecar-incomplete", f"{printable(name)} does not have the digest yet")
+        raise Rejected.because(
+            "bad-sidecar",
+            f"{printable(name)} does not say the SHA-256 of {printable(upload.file_name)}",
+            "Make it beside the tarball: sha256sum TARBALL > TARBALL.sha256",
+        )
+    return digest, fingerprint(status)
+
+
+def parse_sidecar(text: bytes, file_name: str) -> Digest | None:
+    """The digest that a sidecar says for the file: as ``sha256sum`` prints, with ``--tag`` too, or the digest alone."""
+    for line in text.splitlines():
+        if DIGEST.fullmatch(line.strip().decode("ascii", "replace").lower()):
+            return Digest(line.strip().decode().lower())
+        match = re.fullmatch(rb"([0-9A-Fa-f]{64}) [ *](.+)", line)
+        tagged = re.fullmatch(rb"SHA256 \((.+)\) = ([0-9A-Fa-f]{64})", line)
+        digest, path = (match[1], match[2]) if match else (tagged[2], tagged[1]) if tagged else (b"", b"")
+        if digest and path.rpartition(b"/")[2] == os.fsencode(file_name):
+            return Digest(digest.decode().lower())
+    return None
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

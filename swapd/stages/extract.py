@@ -1,0 +1,44 @@
+"""Extract: from a verified tarball to a staging tree on the live path's filesystem, by the strict reader."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from swapd.archive import Limits, extract_archive
+from swapd.host.refusals import explain
+from swapd.model.config import Site
+from swapd.model.release import DeploymentId, ExtractedTree, Tree, VerifiedTarball
+
+STAGING = ".staging-"  # never the name of a release, so a listing tells what is not complete
+
+
+def extract(
+    verified: VerifiedTarball, site: Site, deployment: DeploymentId, progress: Callable[[int], None]
+) -> ExtractedTree:
+    """The archive's tree under ``STAGING`` + deployment, read to the archive's last byte.
+
+    The tree is not durable yet. ``progress`` is told the bytes of the tarball read so far, and may raise. When this
+    raises, a part of the tree may be left under that name. ``Rejected`` is the archive's fault, ``Failed`` this host's.
+    """
+    staging = site.releases / f"{STAGING}{deployment}"
+    tarball = verified.tarball
+    limits = Limits(max_extracted=site.verify.max_extracted, max_entries=site.verify.max_entries)
+    try:
+        os.mkdir(staging, 0o700)
+        directory = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            extracted = extract_archive(
+                tarball.descriptor,
+                tarball.compression,
+                directory,
+                limits,
+                strip_components=site.strip_components,
+                progress=progress,
+            )
+            status = os.fstat(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise explain(error, site.releases) from error
+    return ExtractedTree(verified, Tree(staging, status.st_dev, status.st_ino), extracted.files, extracted.bytes)

@@ -1,0 +1,42 @@
+"""Prune: releases past ``keep`` and what crashes left are removed, after the swap.
+
+On ext4, extracting right after the removal of a tree of the same size takes eight times as long: never before.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+from swapd.host.files import REMOVING, remove_tree
+from swapd.model.config import Site
+from swapd.model.record import SiteState
+from swapd.model.release import ReleaseId
+
+LEFTOVERS = (".staging-", ".link-", ".outgoing-", ".swapd-probe-", REMOVING)
+
+
+def releases_to_prune(state: SiteState, keep: int) -> list[ReleaseId]:
+    """What is past ``keep``: the live release counts, and it and the one before it are never among them."""
+    live = state.live.release if state.live else None
+    before = [release for release in state.previous if release != live]
+    return before[max(keep, 2) - 1 :]
+
+
+def prune(site: Site, releases: list[ReleaseId]) -> None:
+    """After this they are gone, and so is what crashes left among the releases. Follows no link. Raises ``OSError``.
+
+    A release is renamed aside first, so that a crash never leaves half a tree under a release's name.
+    """
+    directory = os.open(site.releases, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for release in releases:
+            try:
+                os.rename(release, f"{REMOVING}{secrets.token_hex(8)}", src_dir_fd=directory, dst_dir_fd=directory)
+            except FileNotFoundError:
+                continue
+        for name in os.listdir(directory):
+            if name.startswith(LEFTOVERS):
+                remove_tree(directory, name)
+    finally:
+        os.close(directory)

@@ -1,0 +1,308 @@
+"""Swap: the rename that makes a staged release live, and what must be so before it and done after it.
+
+Facts that this stage rests on:
+
+- rename(2) over a symbolic link and renameat2(2) with RENAME_EXCHANGE have no instant without a live path: no ENOENT
+  in 2.7 million looks. Two renames have one, and need the pause.
+- RENAME_EXCHANGE is refused across filesystems, across two bind mounts of one filesystem, and on a mount point; some
+  FUSE filesystems report success and destroy the target. So it is tried beforehand in the real directories, and
+  judged by the inodes.
+- A mount below the live path moves away with the old tree.
+- Only fsync of both parent directories makes the renames survive a power cut; it takes up to 100 ms, so it follows
+  the resume.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from swapd.host.files import fsync_directory, remove_tree
+from swapd.host.linux import RENAME_EXCHANGE, RENAME_NOREPLACE, mount_points, renameat2
+from swapd.host.refusals import explain
+from swapd.model.config import Site, Strategy
+from swapd.model.errors import Failed
+from swapd.model.record import SiteState, SwapIntent, TreeIdentity
+from swapd.model.release import (
+    ADOPTED,
+    DeploymentId,
+    Release,
+    ReleaseId,
+    StagedRelease,
+    Tree,
+    is_release_id,
+)
+
+SAFE = "The live release and the upload are untouched."
+
+
+class Move(Enum):
+    """The renames that a swap consists of."""
+
+    LINK = "link"  # a new link is renamed over the live link, or to where nothing is
+    LINK_FOR_TREE = "link-for-tree"  # a new link and the live directory are exchanged
+    TREE = "tree"  # the staged tree and the live directory (or link) are exchanged
+    TREE_TWICE = "tree-twice"  # the live directory is renamed away, the staged tree to its place
+    TREE_FIRST = "tree-first"  # the staged tree is renamed to where nothing is
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How this site is swapped on this host now, and why."""
+
+    strategy: Strategy
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A swap that is ready: only its renames are left."""
+
+    move: Move
+    site: Site
+    staged: StagedRelease
+    intent: SwapIntent
+    link: Path  # under which the new link waits; only for the LINK moves
+    outgoing: Path  # under which the old tree waits for its name; only for TREE_TWICE
+
+
+def choose(site: Site) -> Choice:
+    """The strategy for the site as its paths are now; ``Failed`` says what on this host stands in the way of it.
+
+    After this, the releases directory is there. Nothing else has changed.
+    """
+    _check_paths(site)
+    try:
+        site.releases.mkdir(mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise explain(error, site.releases.parent) from error
+    _check_filesystem(site)
+    if site.live.is_symlink() or not os.path.lexists(site.live):
+        kind = "a symbolic link" if site.live.is_symlink() else "not there yet"
+        if site.strategy in (Strategy.AUTO, Strategy.SYMLINK):
+            return Choice(Strategy.SYMLINK, f"{site.live} is {kind}")
+    else:
+        kind = "a directory"
+    if site.strategy is Strategy.RENAME:
+        return Choice(Strategy.RENAME, "the configuration says so")
+    obstacle = _find_exchange_obstacle(site)
+    if obstacle is None:
+        strategy = Strategy.EXCHANGE if site.strategy is Strategy.AUTO else site.strategy
+        return Choice(strategy, f"{site.live} is {kind} and its filesystem can exchange")
+    if site.strategy is Strategy.AUTO:
+        return Choice(Strategy.RENAME, f"{site.live} is {kind} and cannot be exchanged: {obstacle}")
+    raise Failed(
+        "cannot-exchange",
+        f"{site.live} is {kind} and cannot be exchanged: {obstacle}",
+        f'{SAFE} Write strategy = "rename" or "auto" in the site\'s configuration.',
+    )
+
+
+def _check_paths(site: Site) -> None:
+    if not site.live.parent.is_dir():
+        raise Failed("no-parent", f"there is no directory {site.live.parent}", f"{SAFE} Make it, or correct live.")
+    if os.path.lexists(site.live) and not site.live.is_symlink() and not site.live.is_dir():
+        raise Failed("live-is-a-file", f"{site.live} is a file", f"{SAFE} Move it away, or correct live.")
+    for point in map(Path, mount_points()):
+        if point == site.live or site.live in point.parents:
+            raise Failed(
+                "live-is-mounted",
+                f"{point} is a mount point: a rename cannot take it along",
+                f"{SAFE} Mount it elsewhere, above {site.live}, or list it in shared.",
+            )
+
+
+def _check_filesystem(site: Site) -> None:
+    live = site.live if site.live.is_dir() and not site.live.is_symlink() else site.live.parent
+    if site.releases.stat().st_dev != live.stat().st_dev:
+        raise Failed(
+            "releases-on-another-filesystem",
+            f"{site.releases} is not on the filesystem of {site.live}: nothing can be renamed between them",
+            f"{SAFE} Set releases in the site's configuration to a directory on that filesystem, such as "
+            f"{site.live}.releases.",
+        )
+
+
+def _find_exchange_obstacle(site: Site) -> str | None:
+    """Why two directories in the real places cannot be exchanged, or None: tried, and judged by the inodes."""
+    name = f".swapd-probe-{secrets.token_hex(4)}"
+    here, there = site.live.parent / name, site.releases / name
+    try:
+        here.mkdir()
+        there.mkdir()
+        before = here.stat().st_ino, there.stat().st_ino
+        renameat2(str(here), str(there), RENAME_EXCHANGE)
+        after = there.stat().st_ino, here.stat().st_ino
+    except OSError as error:
+        return str(error.strerror)
+    finally:
+        for probe in (here, there):
+            try:
+                probe.rmdir()
+            except FileNotFoundError:
+                pass
+    return None if before == after else "the filesystem reports success and does something else"
+
+
+def plan(site: Site, staged: StagedRelease, choice: Choice, state: SiteState, deployment: DeploymentId) -> Plan:
+    """Everything but the renames is done after this: the tree stands under its last name before the swap.
+
+    ``Failed`` when the live path is not what ``choice`` was made for any more.
+    """
+    link = site.releases / f".link-{deployment}"
+    is_link, is_missing = site.live.is_symlink(), not os.path.lexists(site.live)
+    if choice.strategy is Strategy.SYMLINK:
+        move = Move.LINK if is_link or is_missing else Move.LINK_FOR_TREE
+    elif is_missing:
+        move = Move.TREE_FIRST
+    elif choice.strategy is Strategy.RENAME:
+        move = Move.TREE_TWICE
+    else:
+        move = Move.TREE
+    try:
+        path = staged.tree.path
+        if move in (Move.LINK, Move.LINK_FOR_TREE):
+            path = site.releases / staged.release
+            _make_way(site, staged.release)
+            os.rename(staged.tree.path, path)
+            fsync_directory(site.releases)
+            os.symlink(os.path.relpath(path, site.live.parent), link)
+            # SymLinksIfOwnerMatch: httpd follows a link only when its owner is the tree's.
+            owner = path.stat()
+            os.chown(link, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        intent = _intend(site, staged, move, path, state, deployment)
+    except OSError as error:
+        raise explain(error, site.releases) from error
+    moved = StagedRelease(staged.release, Tree(path, staged.tree.device, staged.tree.inode))
+    return Plan(move, site, moved, intent, link, site.releases / f".outgoing-{deployment}")
+
+
+def _make_way(site: Site, release: ReleaseId) -> None:
+    """Takes a kept, not live, tree of the same release out of the way: the fresh one takes its name."""
+    if os.path.lexists(site.releases / release):
+        os.rename(site.releases / release, site.releases / f".removing-{secrets.token_hex(8)}")
+
+
+def _intend(
+    site: Site, staged: StagedRelease, move: Move, path: Path, state: SiteState, deployment: DeploymentId
+) -> SwapIntent:
+    outgoing: ReleaseId | None = None
+    identity: TreeIdentity | None = None
+    if site.live.exists():
+        status = site.live.stat()
+        identity = TreeIdentity(status.st_dev, status.st_ino)
+        outgoing = _identify(site, identity, state) or ReleaseId(f"{ADOPTED}@{deployment.replace('-', '')[:12]}")
+    target = os.path.abspath(site.live.parent / os.readlink(site.live)) if site.live.is_symlink() else ""
+    tree = TreeIdentity(staged.tree.device, staged.tree.inode)
+    return SwapIntent(move.value, tree, str(path), outgoing, identity, target)
+
+
+def _identify(site: Site, identity: TreeIdentity, state: SiteState) -> ReleaseId | None:
+    """Which release the live path is: as recorded when it is still that tree, else by its name among the releases."""
+    if state.live is not None and state.live.tree.inode == identity.inode:
+        return state.live.release
+    if site.live.is_symlink():
+        target = Path(os.path.realpath(site.live))
+        if target.parent == site.releases.resolve() and is_release_id(target.name):
+            return ReleaseId(target.name)
+    return None
+
+
+def commit(plan: Plan) -> None:
+    """The swap: one rename system call, or two. Whole or not at all: what fails half-way is undone.
+
+    In the window: nothing but renames. Raises ``OSError``.
+    """
+    live, path = str(plan.site.live), str(plan.staged.tree.path)
+    match plan.move:
+        case Move.LINK:
+            os.rename(plan.link, live)
+        case Move.LINK_FOR_TREE:
+            renameat2(str(plan.link), live, RENAME_EXCHANGE)
+        case Move.TREE:
+            renameat2(path, live, RENAME_EXCHANGE)
+        case Move.TREE_FIRST:
+            renameat2(path, live, RENAME_NOREPLACE)
+        case Move.TREE_TWICE:
+            os.rename(live, plan.outgoing)
+            try:
+                renameat2(path, live, RENAME_NOREPLACE)
+            except OSError:
+                os.rename(plan.outgoing, live)
+                raise
+
+
+def explain_commit(plan: Plan, error: OSError) -> Failed:
+    """Why the rename was refused; the live path is as it was."""
+    hint = f"{SAFE} "
+    if error.errno == errno.EXDEV:
+        hint += (
+            f"{plan.site.live} may be in a lower layer of an overlay, or on another mount than {plan.site.releases}: "
+            "make it anew in place (cp -a, then mv), or let both be on one mount."
+        )
+    elif error.errno == errno.EBUSY:
+        hint += f"Something is mounted on {plan.site.live}."
+    return Failed("cannot-swap", f"{plan.site.live}: {error.strerror}", hint)
+
+
+def is_live(site: Site, intent: SwapIntent) -> bool:
+    """Whether the live path is the staged tree of ``intent`` by now.
+
+    Inodes alone are compared: device numbers may change with a restart of the machine, and a swap never leaves the
+    one filesystem.
+    """
+    return site.live.exists() and site.live.stat().st_ino == intent.staged.inode
+
+
+def finish(site: Site, release: ReleaseId, intent: SwapIntent) -> Release:
+    """After the renames: they are made durable, and the old tree gets its release's name. Can be done again.
+
+    Also completes two renames of which a crash let only the first happen.
+    """
+    staged = Path(intent.staged_path)
+    if not os.path.lexists(site.live) and intent.strategy == Move.TREE_TWICE.value and staged.is_dir():
+        os.rename(staged, site.live)
+    fsync_directory(site.live.parent)
+    for path in list(site.releases.iterdir()):
+        if path.name.startswith((".staging-", ".outgoing-", ".link-")) or path == staged:
+            _put_away(site, path, intent)
+    outgoing = intent.outgoing
+    if outgoing and intent.outgoing_target and not os.path.lexists(site.releases / outgoing):
+        # The live link led to a tree elsewhere: it stays there, and is kept under its name by a link.
+        os.symlink(intent.outgoing_target, site.releases / outgoing)
+    fsync_directory(site.releases)
+    status = site.live.stat()
+    return Release(release, Tree(site.live, status.st_dev, status.st_ino), outgoing, None)
+
+
+def _put_away(site: Site, path: Path, intent: SwapIntent) -> None:
+    """What the swap left under a name of its own: the old tree gets its release's name, an old link goes."""
+    if path.is_symlink():
+        if path.name.startswith(".link-") or str(path) == intent.staged_path:
+            path.unlink()
+    elif intent.outgoing and intent.outgoing_tree and path.stat().st_ino == intent.outgoing_tree.inode:
+        _make_way(site, intent.outgoing)
+        os.rename(path, site.releases / intent.outgoing)
+
+
+def abandon(site: Site, deployment: DeploymentId, staged: Path | None = None) -> None:
+    """Removes what a deployment that did not go live left among the releases; never the live tree."""
+    names = [f".staging-{deployment}", f".link-{deployment}"]
+    if staged is not None and staged.parent == site.releases:
+        names.append(staged.name)
+    try:
+        releases = os.open(site.releases, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        for name in names:
+            if not (
+                site.live.exists() and (site.releases / name).exists() and site.live.samefile(site.releases / name)
+            ):
+                remove_tree(releases, name)
+    finally:
+        os.close(releases)
