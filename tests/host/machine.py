@@ -151,7 +151,7 @@ class Host:
         return self.in_network(lambda: socket.create_connection(("127.0.0.1", port), timeout=30))
 
     def in_network(self, work: Callable[[], T]) -> T:
-        """What ``work`` returns, run in a thread that is in the host's network; threads that it starts are there too."""
+        """What ``work`` returns, run in a thread of its own in the host's network; its own threads are there too."""
         results: list[T] = []
         errors: list[BaseException] = []
 
@@ -234,8 +234,7 @@ def boot(base: Path) -> Host:
     try:
         host.leader = wait_until(lambda: _find_leader(unshare), "nspawn's init process", deadline=BOOT_DEADLINE)
         state = wait_until(lambda: _settled(host), "systemd has started", deadline=BOOT_DEADLINE)
-        if state != "running":
-            raise AssertionError(host.run("systemctl", "--failed", "--no-legend").stdout)
+        assert state == "running", host.run("systemctl", "--failed", "--no-legend").stdout
     except BaseException as error:
         error.add_note(host.console_text())
         host.power_off()

@@ -1,0 +1,60 @@
+"""The host's journal, as ``journalctl -o json`` gives it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from tests.host.machine import Host
+
+Record = dict[str, str]
+
+# The ids of swapd's events as a site's administrator may have written them into a filter: they never change.
+DEPLOYMENT_STARTED = "ac7ca862b6464d9fb8487a15969c9d82"
+DEPLOYMENT_LIVE = "14517fd0f403455baabf99acb168afe3"
+DEPLOYMENT_UNCHANGED = "b5051cf6d3144b3eaadc80c587d00496"
+DEPLOYMENT_REJECTED = "e74f7016de8b4e468ff1fc45706df908"
+DEPLOYMENT_FAILED = "fe14b8dba2da4a92a8afe3049a9c5cfb"
+INTERRUPTED = "d8fcdc0b78df415383876a0604a83f9f"
+OUTCOMES = (DEPLOYMENT_LIVE, DEPLOYMENT_UNCHANGED, DEPLOYMENT_REJECTED, DEPLOYMENT_FAILED, INTERRUPTED)
+
+
+def cursor(host: Host) -> str:
+    """Where the journal ends now."""
+    host.run("journalctl", "--sync")
+    shown = host.run("journalctl", "--lines=0", "--show-cursor").stdout
+    return shown.rpartition("-- cursor: ")[2].strip()
+
+
+def records(host: Host, *arguments: str, after: str = "") -> list[Record]:
+    """The records that journalctl finds for the arguments, oldest first; without any, those of the unit swapd."""
+    host.run("journalctl", "--sync")
+    since = [f"--after-cursor={after}"] if after else []
+    # --all: fields of more than 4096 bytes would be null.
+    lines = host.run("journalctl", "--output=json", "--all", *since, *(arguments or ("--unit=swapd",))).stdout
+    return [_parse(json.loads(line)) for line in lines.splitlines()]
+
+
+def of_deployment(found: Iterable[Record], deployment: str) -> list[Record]:
+    """Those records that are about the deployment."""
+    return [record for record in found if record.get("SWAPD_DEPLOYMENT") == deployment]
+
+
+def describe(record: Record) -> str:
+    """A record on one line, with its own fields."""
+    fields = " ".join(f"{key}={value}" for key, value in sorted(record.items()) if key.startswith("SWAPD_"))
+    return f"<{record.get('PRIORITY')}> {record.get('MESSAGE')}  {fields}"
+
+
+def _parse(raw: dict[str, Any]) -> Record:
+    """Fields as text. journalctl gives what is not printable UTF-8 as a list of bytes, repeated fields as a list."""
+    return {key: _text(value) for key, value in raw.items()}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        if all(isinstance(item, int) for item in value):
+            return bytes(value).decode("utf-8", "surrogateescape")
+        return "\n".join(_text(item) for item in value)
+    return "" if value is None else str(value)
