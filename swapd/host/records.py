@@ -53,15 +53,19 @@ def write_deployment(layout: Layout, deployment: Deployment) -> None:
     write_document(layout.deployments(deployment.site) / f"{deployment.id}.toml", deployment.document())
 
 
-def read_deployments(layout: Layout, site: SiteName) -> list[Deployment]:
-    """All readable records of the site, newest first; a record that cannot be understood is left out."""
+def read_deployments(layout: Layout, site: SiteName, containing: str = "") -> list[Deployment]:
+    """The readable records of the site that have the text ``containing`` in them, newest first.
+
+    A record that cannot be understood is left out. The text is looked for before a record is parsed, which takes
+    most of the time.
+    """
     found: list[Deployment] = []
     for path in layout.deployments(site).glob("*.toml"):
-        if path.name.startswith("."):
-            continue
         try:
+            if path.name.startswith(".") or containing not in path.read_text("utf-8", "replace"):
+                continue
             deployment = _read(Deployment, path)
-        except Failed:
+        except (Failed, FileNotFoundError):
             continue
         if deployment is not None:
             found.append(deployment)
@@ -70,13 +74,16 @@ def read_deployments(layout: Layout, site: SiteName) -> list[Deployment]:
 
 def find_pending(layout: Layout, site: SiteName) -> list[Deployment]:
     """Deployments that were begun and have no outcome, oldest first."""
-    return [item for item in reversed(read_deployments(layout, site)) if item.outcome is Outcome.PENDING]
+    pending = read_deployments(layout, site, f'outcome = "{Outcome.PENDING.value}"')
+    return [item for item in reversed(pending) if item.outcome is Outcome.PENDING]
 
 
 def forget_old_deployments(layout: Layout, site: SiteName) -> None:
     """Keeps the newest ``HISTORY_LENGTH`` records."""
-    for deployment in read_deployments(layout, site)[HISTORY_LENGTH:]:
-        (layout.deployments(site) / f"{deployment.id}.toml").unlink(missing_ok=True)
+    directory = layout.deployments(site)
+    if len(os.listdir(directory)) > HISTORY_LENGTH:
+        for deployment in read_deployments(layout, site)[HISTORY_LENGTH:]:
+            (directory / f"{deployment.id}.toml").unlink(missing_ok=True)
 
 
 def write_pause(layout: Layout, record: PauseRecord) -> None:

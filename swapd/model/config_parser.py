@@ -14,6 +14,8 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+import tomli_w
+
 from swapd.model.config import Mtime, Pause, PauseMode, Require, Site, Strategy, Verify
 from swapd.model.errors import ConfigurationError, ConfigurationIssue
 from swapd.model.layout import Layout
@@ -312,6 +314,11 @@ def _parse_layers(name: SiteName, layers: list[Document], layout: Layout, issues
     verify.finish()
     pause.finish()
     return site
+
+
+def parse_document(name: str, document: Mapping[str, Any], layout: Layout) -> Site:
+    """The site whose ``Site.document`` this is."""
+    return parse_site(name, Source("", tomli_w.dumps(document)), None, layout)
 
 
 def parse_site(name: str, source: Source, defaults: Source | None, layout: Layout) -> Site:

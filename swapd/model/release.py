@@ -149,6 +149,8 @@ class Upload:
     file_name: str
     is_dropped: bool  # in the drop directory: gets a marker, and is removed once its release is live
     is_settled: bool = True  # quiet for as long as `settle` asks: a wrong digest is then final
+    fingerprint: Fingerprint | None = None  # as it was seen in the drop directory
+    sidecar: Fingerprint | None = None  # of the digest sidecar that was seen beside it
 
     @property
     def path(self) -> Path:
@@ -169,8 +171,7 @@ class Tarball:
     size: int
     descriptor: int
     fingerprint: Fingerprint  # of the upload, when it was copied
-    sidecar: Fingerprint | None  # of the digest sidecar that was there
-    expected: Digest | None  # what that sidecar promises
+    expected: Digest | None  # what its digest sidecar promises
     uploader: str
 
     @property

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from swapd.host import linux
 from swapd.host.files import closing_descriptor, fingerprint
 from swapd.model.errors import Failed, NotComplete, Rejected
-from swapd.model.release import DIGEST, Digest, Fingerprint, Tarball, Upload, parse_tarball_name, printable
+from swapd.model.release import DIGEST, Digest, Tarball, Upload, parse_tarball_name, printable
 from swapd.model.units import format_size
 
 CHUNK = 1 << 20
@@ -73,7 +73,7 @@ def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int
             directory = os.open(upload.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             with closing_descriptor(directory), opened(directory, upload.file_name) as (source, before):
                 _refuse_writer(upload, source)
-                expected, sidecar = _read_sidecar(upload, directory)
+                expected = _read_sidecar(upload, directory)
                 digest, size = _copy(source, copy, max_tarball, progress)
                 if fingerprint(os.fstat(source)) != fingerprint(before):
                     raise NotComplete("still-changing", f"{printable(upload.file_name)} changed while it was read")
@@ -89,7 +89,6 @@ def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int
             size,
             copy,
             fingerprint(before),
-            sidecar,
             expected,
             _user_name(before.st_uid),
         )
@@ -129,17 +128,17 @@ def _copy(source: int, copy: int, limit: int, progress: Callable[[int], None]) -
     return Digest(digest.hexdigest()), size
 
 
-def _read_sidecar(upload: Upload, directory: int) -> tuple[Digest | None, Fingerprint | None]:
+def _read_sidecar(upload: Upload, directory: int) -> Digest | None:
     name = f"{upload.file_name}.sha256"
     try:
-        with opened(directory, name) as (descriptor, status):
+        with opened(directory, name) as (descriptor, _):
             text = os.read(descriptor, MAX_SIDECAR + 1)
     except FileNotFoundError:
-        return None, None
+        return None
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
-        return None, None
+        return None
     if len(text) > MAX_SIDECAR or (digest := parse_sidecar(text, upload.file_name)) is None:
         if not upload.is_settled:
             raise NotComplete("sidecar-incomplete", f"{printable(name)} does not have the digest yet")
@@ -148,7 +147,7 @@ def _read_sidecar(upload: Upload, directory: int) -> tuple[Digest | None, Finger
             f"{printable(name)} does not say the SHA-256 of {printable(upload.file_name)}",
             "Make it beside the tarball: sha256sum TARBALL > TARBALL.sha256",
         )
-    return digest, fingerprint(status)
+    return digest
 
 
 def parse_sidecar(text: bytes, file_name: str) -> Digest | None:

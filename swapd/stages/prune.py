@@ -13,7 +13,9 @@ from swapd.model.config import Site
 from swapd.model.record import SiteState
 from swapd.model.release import ReleaseId
 
-LEFTOVERS = (".staging-", ".link-", ".outgoing-", ".swapd-probe-", REMOVING)
+# What a crash may leave and nobody needs. Not `.staged-` and `.outgoing-`: those may be the tree that was live, and
+# are recovery's to name.
+LEFTOVERS = (".staging-", ".swapd-probe-", REMOVING)
 
 
 def releases_to_prune(state: SiteState, keep: int) -> list[ReleaseId]:

@@ -174,6 +174,11 @@ def plan(site: Site, staged: StagedRelease, choice: Choice, state: SiteState, de
             # SymLinksIfOwnerMatch: httpd follows a link only when its owner is the tree's.
             owner = path.stat()
             os.chown(link, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        else:
+            # Not under a staging name any more: after an exchange, the tree that was live stands here.
+            path = site.releases / f".staged-{deployment}"
+            os.rename(staged.tree.path, path)
+            fsync_directory(site.releases)
         intent = _intend(site, staged, move, path, state, deployment)
     except OSError as error:
         raise explain(error, site.releases) from error
@@ -258,17 +263,25 @@ def is_live(site: Site, intent: SwapIntent) -> bool:
     return site.live.exists() and site.live.stat().st_ino == intent.staged.inode
 
 
+def is_half_done(site: Site, intent: SwapIntent) -> bool:
+    """Whether a crash let only the first of two renames happen: nothing is live, and both trees are there."""
+    return (
+        intent.strategy == Move.TREE_TWICE.value
+        and not os.path.lexists(site.live)
+        and Path(intent.staged_path).is_dir()
+    )
+
+
 def finish(site: Site, release: ReleaseId, intent: SwapIntent) -> Release:
     """After the renames: they are made durable, and the old tree gets its release's name. Can be done again.
 
     Also completes two renames of which a crash let only the first happen.
     """
-    staged = Path(intent.staged_path)
-    if not os.path.lexists(site.live) and intent.strategy == Move.TREE_TWICE.value and staged.is_dir():
-        os.rename(staged, site.live)
+    if is_half_done(site, intent):
+        os.rename(intent.staged_path, site.live)
     fsync_directory(site.live.parent)
     for path in list(site.releases.iterdir()):
-        if path.name.startswith((".staging-", ".outgoing-", ".link-")) or path == staged:
+        if path.name.startswith((".staged-", ".outgoing-", ".link-")):
             _put_away(site, path, intent)
     outgoing = intent.outgoing
     if outgoing and intent.outgoing_target and not os.path.lexists(site.releases / outgoing):
@@ -284,25 +297,32 @@ def _put_away(site: Site, path: Path, intent: SwapIntent) -> None:
     if path.is_symlink():
         if path.name.startswith(".link-") or str(path) == intent.staged_path:
             path.unlink()
-    elif intent.outgoing and intent.outgoing_tree and path.stat().st_ino == intent.outgoing_tree.inode:
+    elif (
+        path.is_dir() and intent.outgoing and intent.outgoing_tree and path.stat().st_ino == intent.outgoing_tree.inode
+    ):
         _make_way(site, intent.outgoing)
         os.rename(path, site.releases / intent.outgoing)
 
 
-def abandon(site: Site, deployment: DeploymentId, staged: Path | None = None) -> None:
-    """Removes what a deployment that did not go live left among the releases; never the live tree."""
-    names = [f".staging-{deployment}", f".link-{deployment}"]
-    if staged is not None and staged.parent == site.releases:
-        names.append(staged.name)
+def abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None) -> None:
+    """Removes what a deployment that did not go live left among the releases; never a tree that was live.
+
+    Raises ``OSError``.
+    """
+    if intent is not None and is_live(site, intent):
+        return
+    names = [f".staging-{deployment}"]
+    for name in (f".staged-{deployment}", f".link-{deployment}", Path(intent.staged_path).name if intent else ""):
+        path = site.releases / name
+        # Only the tree that was staged and a link of our own: anything else here may be what was live.
+        if name and (path.is_symlink() or (intent and path.exists() and path.stat().st_ino == intent.staged.inode)):
+            names.append(name)
     try:
         releases = os.open(site.releases, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
         for name in names:
-            if not (
-                site.live.exists() and (site.releases / name).exists() and site.live.samefile(site.releases / name)
-            ):
-                remove_tree(releases, name)
+            remove_tree(releases, name)
     finally:
         os.close(releases)

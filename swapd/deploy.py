@@ -1,0 +1,154 @@
+"""One deployment, from an upload to a live release: the order of the stages, and what happens when one fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from swapd.host import records
+from swapd.host.files import locked
+from swapd.ledger import Context, Ledger
+from swapd.model import events
+from swapd.model.config import Site
+from swapd.model.errors import Failed, Interrupted, Rejected
+from swapd.model.record import Deployment, SiteState
+from swapd.model.release import PauseCost, Release, Stage, StagedRelease, Tarball, Upload
+from swapd.recover import recover
+from swapd.stages import pause, swap
+from swapd.stages.claim import claim
+from swapd.stages.extract import extract
+from swapd.stages.prepare import prepare
+from swapd.stages.prune import prune, releases_to_prune
+from swapd.stages.verify import verify
+
+
+def deploy(site: Site, upload: Upload, context: Context, patience: float = 0.0) -> Deployment:
+    """Makes the upload's release live, or says why not: the deployment with its outcome, written everywhere.
+
+    The live path is a complete release at every instant. Raises ``NotComplete`` when the upload still goes on (no
+    deployment has begun), ``Busy`` when the site's lock is not free within ``patience`` seconds.
+    """
+    records.make_state_directories(context.layout, site.name)
+    with locked(context.layout.site_lock(site.name), f"a deployment of {site.name}", patience):
+        recover(site, context)
+        ledger = Ledger.open(site, context, upload)
+        try:
+            return _deploy(site, upload, ledger)
+        except (Rejected, Failed) as error:
+            _clean(site, ledger)
+            return ledger.fail(error)
+
+
+def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
+    """Claim, verify, extract, prepare, pause, swap, resume, record, prune."""
+    context = ledger.context
+    ledger.enter(Stage.CLAIM)
+    claims = str(context.layout.claims(site.name))
+    with claim(upload, claims, site.verify.max_tarball, _reporter(ledger, Stage.CLAIM, 0)) as tarball:
+        ledger.know(tarball)
+        verified = verify(tarball, site.verify)
+        ledger.begin()
+        state = records.read_state(context.layout, site.name)
+        if _is_unchanged(site, tarball, state):
+            return ledger.end_unchanged()
+        choice = swap.choose(site)
+        ledger.enter(Stage.EXTRACT)
+        report = _reporter(ledger, Stage.EXTRACT, tarball.size)
+        extracted = extract(verified, site, ledger.deployment.id, report)
+    ledger.enter(Stage.PREPARE)
+    staged = prepare(extracted, site, lambda: _keep_going(ledger))
+    release = _swap(site, staged, choice, state, ledger)
+    deployment = ledger.end_live(release)
+    _prune(site, ledger)
+    return deployment
+
+
+def _is_unchanged(site: Site, tarball: Tarball, state: SiteState) -> bool:
+    """Whether these very bytes are what is live, in the tree that was put there."""
+    live = state.live
+    if live is None or live.digest != tarball.digest or live.release != tarball.release or not site.live.exists():
+        return False
+    return site.live.stat().st_ino == live.tree.inode
+
+
+def _swap(site: Site, staged: StagedRelease, choice: swap.Choice, state: SiteState, ledger: Ledger) -> Release:
+    """The staged release is live after this, under the intent that was written down before."""
+    _keep_going(ledger)
+    plan = swap.plan(site, staged, choice, state, ledger.deployment.id)
+    ledger.enter(Stage.SWAP)
+    ledger.intend(plan.intent)
+    cost: PauseCost | None = None
+    try:
+        cost = _commit(site, plan, ledger.context)
+    except OSError as error:
+        if not swap.is_live(site, plan.intent):
+            raise swap.explain_commit(plan, error) from error
+        ledger.context.emit(events.degraded(f"ending the pause: {error.strerror}", site.name))
+    # From here on the release is live, whatever else fails: what is left can be done again at the next start.
+    try:
+        release = swap.finish(site, staged.release, plan.intent)
+    except OSError as error:
+        ledger.context.emit(events.degraded(f"after the swap: {error.filename}: {error.strerror}", site.name))
+        release = Release(staged.release, plan.staged.tree, plan.intent.outgoing, None)
+    if release.previous and release.previous.startswith("adopted@"):
+        ledger.context.emit(events.adopted(site.name, release.previous, str(site.releases)))
+    return replace(release, pause=cost)
+
+
+def _commit(site: Site, plan: swap.Plan, context: Context) -> PauseCost | None:
+    """The renames, under a pause where the site asks for one; raises ``Failed`` or ``OSError``."""
+    if not site.is_paused_for_swap:
+        swap.commit(plan)
+        return None
+    with pause.found(site.pause) as quarry:
+        if quarry is None:
+            swap.commit(plan)
+            context.emit(events.no_httpd(site.name, site.pause.processes))
+            return None
+        with pause.paused(quarry, site.pause, context.layout) as window:
+            window.recheck()
+            swap.commit(plan)
+        return window.cost
+
+
+def _prune(site: Site, ledger: Ledger) -> None:
+    """Removes what is past ``keep``; a release that cannot be removed is said, and stays."""
+    context = ledger.context
+    ledger.enter(Stage.PRUNE)
+    state = records.read_state(context.layout, site.name)
+    doomed = releases_to_prune(state, site.keep)
+    try:
+        prune(site, doomed)
+        if doomed:
+            kept = tuple(release for release in state.previous if release not in doomed)
+            state = replace(state, previous=kept)
+            records.write_state(context.layout, site.name, state)
+            context.emit(events.pruned(site.name, doomed))
+        records.forget_old_deployments(context.layout, site.name)
+    except OSError as error:
+        context.emit(events.degraded(f"pruning: {error.filename}: {error.strerror}", site.name))
+    ledger.remove_old_markers(state)
+
+
+def _clean(site: Site, ledger: Ledger) -> None:
+    intent = ledger.deployment.swap
+    try:
+        swap.abandon(site, ledger.deployment.id, intent)
+    except OSError as error:
+        ledger.context.emit(events.degraded(f"cleaning up: {error.filename}: {error.strerror}", site.name))
+
+
+def _reporter(ledger: Ledger, stage: Stage, total: int) -> Callable[[int], None]:
+    """A stage's progress in bytes, as a fraction for the status; also where a stop interrupts it."""
+
+    def report(done: int) -> None:
+        _keep_going(ledger)
+        fraction = min(done / total, 1.0) if total else None
+        ledger.context.progress(stage, fraction, ledger.deployment.release or "")
+
+    return report
+
+
+def _keep_going(ledger: Ledger) -> None:
+    if ledger.context.is_cancelled():
+        raise Interrupted(ledger.deployment.stage)

@@ -1,0 +1,198 @@
+"""What is written when a deployment begins, goes on and ends: its record, the marker, the journal, the site's state."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from swapd.host import records
+from swapd.model import events
+from swapd.model.config import Site
+from swapd.model.errors import Failed, Rejected, SwapdError
+from swapd.model.events import Event
+from swapd.model.layout import Layout
+from swapd.model.record import Deployment, LiveRelease, SiteState, SwapIntent, TreeIdentity, now
+from swapd.model.release import DeploymentId, Outcome, Release, Stage, Tarball, Upload, printable
+from swapd.stages.mark import describe, remove_old_markers, remove_upload, write_marker
+
+MAX_ATTEMPTS = 3  # how often an upload is taken up that crashes us, before it counts as failed
+RETRIED = ("interrupted", "crashed")  # problems after which the same upload is taken up again
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a deployment needs of whoever runs it: a worker of the daemon, or a command."""
+
+    layout: Layout
+    emit: Callable[[Event], None]
+    progress: Callable[[Stage, float | None, str], None]  # the stage, how much of it is done (0 to 1), the release
+    is_cancelled: Callable[[], bool] = lambda: False
+
+
+def is_retried(deployment: Deployment) -> bool:
+    """Whether the daemon takes the same upload up again after this outcome."""
+    if deployment.problem == "crashed" and deployment.attempt >= MAX_ATTEMPTS:
+        return False
+    return deployment.problem in RETRIED and deployment.is_dropped
+
+
+class Ledger:
+    """One deployment's entries. ``deployment`` is the record as last written."""
+
+    def __init__(self, site: Site, context: Context, deployment: Deployment, file_name: str | None = None) -> None:
+        """Goes on with a recorded deployment; ``file_name`` is given for one that has not begun."""
+        self.site = site
+        self.context = context
+        self.deployment = deployment
+        # A record has the name in printable form; only a name that is the same in both forms can have begun.
+        self._file_name = deployment.file_name if file_name is None else file_name
+        self._is_begun = file_name is None
+
+    @classmethod
+    def open(cls, site: Site, context: Context, upload: Upload) -> Ledger:
+        """A deployment of the upload; nothing is written yet."""
+        deployment = Deployment(
+            id=DeploymentId(str(uuid.uuid4())),
+            site=site.name,
+            outcome=Outcome.PENDING,
+            started=now(),
+            file_name=printable(upload.file_name, 4096),
+            is_dropped=upload.is_dropped,
+            fingerprint=upload.fingerprint,
+            sidecar=upload.sidecar,
+        )
+        return cls(site, context, deployment, upload.file_name)
+
+    def know(self, tarball: Tarball) -> None:
+        """What the claim found; not written before ``begin``."""
+        self.deployment = replace(
+            self.deployment,
+            release=tarball.release,
+            digest=tarball.digest,
+            uploader=tarball.uploader,
+            fingerprint=self.deployment.fingerprint or tarball.fingerprint,
+        )
+
+    def begin(self) -> None:
+        """The deployment has begun: from here on it gets exactly one outcome, after a crash too.
+
+        Raises ``Failed`` (``cannot-record``) when it cannot be written down.
+        """
+        crashed = next(
+            (
+                item
+                for item in records.read_deployments(self.context.layout, self.site.name, "crashed")
+                if item.file_name == self.deployment.file_name and item.digest == self.deployment.digest
+            ),
+            None,
+        )
+        if crashed is not None:
+            self.deployment = replace(self.deployment, attempt=crashed.attempt % MAX_ATTEMPTS + 1)
+        self._is_begun = True
+        self.context.emit(events.deployment_started(self.deployment))
+        self.deployment = replace(self.deployment, reason="under way")
+        self._write()
+        self._mark(self.deployment)
+
+    def intend(self, swap: SwapIntent) -> None:
+        """After this a crash during the swap can be told from one before it. Raises as ``begin``."""
+        self.deployment = replace(self.deployment, swap=swap)
+        self._write()
+
+    def _write(self) -> None:
+        """Writes the record, durably. ``Failed`` (``cannot-record``) when that is impossible."""
+        try:
+            records.write_deployment(self.context.layout, self.deployment)
+        except OSError as error:
+            raise Failed(
+                "cannot-record",
+                f"{self.context.layout.deployments(self.site.name)}: {error.strerror}",
+                "Nothing is swapped that is not written down first: make that directory writable and make room, then "
+                "touch the tarball. The live release and the upload are untouched.",
+            ) from error
+
+    def enter(self, stage: Stage) -> None:
+        """Notes the stage for the outcome and the status; costs no write."""
+        self.deployment = replace(self.deployment, stage=stage.value)
+        self.context.progress(stage, None, self.deployment.release or "")
+
+    def fail(self, error: SwapdError) -> Deployment:
+        """The outcome of a deployment that did not make its release live."""
+        outcome = Outcome.REJECTED if isinstance(error, Rejected) else Outcome.FAILED
+        return self._end(outcome, error.message, error.hint, error.problem)
+
+    def end_unchanged(self) -> Deployment:
+        """The outcome of a deployment of what is live already."""
+        deployment = self._end(Outcome.UNCHANGED, "this release is live already", "", "")
+        self._remove_upload()
+        return deployment
+
+    def end_live(self, release: Release) -> Deployment:
+        """The outcome of a deployment whose release is live: the site's state, and all the rest."""
+        pause = release.pause
+        if pause is not None:
+            self.deployment = replace(self.deployment, pause_usec=pause.duration_usec, paused=pause.processes)
+        self.deployment = replace(self.deployment, previous=release.previous)
+        reason = events.describe_pause(self.deployment.pause_usec, self.deployment.paused)
+        self._write_state(release)
+        deployment = self._end(Outcome.LIVE, reason, "", "")
+        self._remove_upload()
+        return deployment
+
+    def _write_state(self, release: Release) -> None:
+        layout, name = self.context.layout, self.site.name
+        before = records.read_state(layout, name).previous
+        previous = ((release.previous,) if release.previous else ()) + before
+        unique = dict.fromkeys(item for item in previous if item != release.release)
+        live = LiveRelease(
+            release=release.release,
+            digest=self.deployment.digest,
+            deployment=self.deployment.id,
+            since=now(),
+            tree=TreeIdentity(release.tree.device, release.tree.inode),
+            pause_usec=self.deployment.pause_usec,
+            paused=self.deployment.paused,
+        )
+        self._degrading("the site's state", lambda: records.write_state(layout, name, SiteState(live, tuple(unique))))
+
+    def _end(self, outcome: Outcome, reason: str, hint: str, problem: str) -> Deployment:
+        if not self._is_begun:
+            try:
+                self.begin()
+            except Failed as error:
+                if not problem:
+                    outcome, reason, hint, problem = Outcome.FAILED, error.message, error.hint, error.problem
+        self.deployment = replace(
+            self.deployment, outcome=outcome, reason=reason, hint=hint, problem=problem, ended=now()
+        )
+        self._degrading("the record", lambda: records.write_deployment(self.context.layout, self.deployment))
+        marked = replace(self.deployment, outcome=Outcome.PENDING) if is_retried(self.deployment) else self.deployment
+        self._mark(marked)
+        self.context.emit(events.deployment_ended(self.deployment))
+        return self.deployment
+
+    def _mark(self, deployment: Deployment) -> None:
+        if deployment.is_dropped:
+            marker = describe(deployment)
+            self._degrading("the marker", lambda: write_marker(self.site.incoming, self._file_name, marker))
+
+    def _remove_upload(self) -> None:
+        claimed = self.deployment.fingerprint
+        if self.deployment.is_dropped and claimed is not None:
+            self._degrading(
+                "the removal of the upload", lambda: remove_upload(self.site.incoming, self._file_name, claimed)
+            )
+
+    def remove_old_markers(self, state: SiteState) -> None:
+        """Removes the markers of releases that are not kept any more."""
+        if state.live is not None:
+            kept = {state.live.release, *state.previous}
+            self._degrading("the removal of old markers", lambda: remove_old_markers(self.site.incoming, kept))
+
+    def _degrading(self, what: str, write: Callable[[], object]) -> None:
+        """Does what must not change an outcome when it fails: that is said, and nothing else."""
+        try:
+            write()
+        except OSError as error:
+            self.context.emit(events.degraded(f"{what}: {error.filename}: {error.strerror}", self.site.name))

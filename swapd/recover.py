@@ -1,0 +1,85 @@
+"""Recover: what a start does with what a crash left. It looks at the inodes, not at hopes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from swapd.host import records
+from swapd.ledger import MAX_ATTEMPTS, Context, Ledger
+from swapd.model import events
+from swapd.model.config import Site
+from swapd.model.errors import Failed
+from swapd.model.record import Deployment
+from swapd.model.release import PauseCost
+from swapd.stages import pause, swap
+
+
+def resume(context: Context) -> int:
+    """Resumes what a crash left stopped, and says so; how many processes. Safe at any time."""
+    count, pauser = pause.resume_leftover(context.layout)
+    if count:
+        context.emit(events.resumed_leftover(count, pauser))
+    return count
+
+
+def recover(site: Site, context: Context) -> None:
+    """Gives every deployment that a crash cut short its outcome; under the site's lock.
+
+    After this the live path is one complete release. One whose swap was done is live, and what was left to do is
+    done; any other failed, and nothing of it is left. Does nothing, quickly, when there is nothing to do. Raises
+    ``Failed`` (``cannot-recover``), and is tried again before the next deployment.
+    """
+    resume(context)
+    for deployment in records.find_pending(context.layout, site.name):
+        ledger = Ledger(site, context, deployment)
+        try:
+            if _was_swapped(site, deployment):
+                _complete(site, ledger)
+            else:
+                _undo(site, ledger)
+        except OSError as error:
+            raise Failed(
+                "cannot-recover",
+                f"what a crash left of deployment {deployment.id} cannot be put right: "
+                f"{error.filename}: {error.strerror}",
+                f"{site.live} has not been touched. Correct that; swapd tries again before the next deployment.",
+            ) from error
+
+
+def _was_swapped(site: Site, deployment: Deployment) -> bool:
+    intent = deployment.swap
+    return intent is not None and (swap.is_live(site, intent) or swap.is_half_done(site, intent))
+
+
+def _complete(site: Site, ledger: Ledger) -> None:
+    deployment = ledger.deployment
+    if deployment.swap is None or deployment.release is None:
+        raise AssertionError("a swap has an intent and a release")
+    release = swap.finish(site, deployment.release, deployment.swap)
+    cost = None
+    if deployment.pause_usec is not None and deployment.paused is not None:
+        cost = PauseCost(deployment.pause_usec, deployment.paused)
+    message = f"{deployment.release} was swapped when swapd crashed; the deployment has been completed"
+    ledger.context.emit(events.recovered(site.name, message, deployment.release))
+    ledger.end_live(replace(release, pause=cost))
+
+
+def _undo(site: Site, ledger: Ledger) -> None:
+    deployment = ledger.deployment
+    swap.abandon(site, deployment.id, deployment.swap)
+    what = deployment.release or deployment.file_name
+    message = f"{what} was not swapped when swapd crashed; what was staged has been removed"
+    ledger.context.emit(events.recovered(site.name, message, deployment.release))
+    again = deployment.is_dropped and deployment.attempt < MAX_ATTEMPTS
+    ledger.fail(
+        Failed(
+            "crashed",
+            f"swapd ended without a word during this deployment (attempt {deployment.attempt})",
+            "The live release is untouched. "
+            + (
+                "The tarball is taken up again by itself."
+                if again
+                else "See journalctl -u swapd for why; touch the tarball, or deploy it again, to have another try."
+            ),
+        )
+    )

@@ -1,0 +1,140 @@
+"""The process that deploys to one site on the daemon's behalf: ``python -m swapd.worker``.
+
+A process of its own for each site that has work, so that one site's extraction never holds up another site, nor
+lengthens its pause. It speaks lines of JSON: its configuration and the uploads to take up come on standard input;
+how it goes is said on standard output. It ends at the end of its input, or after SIGTERM.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from swapd.deploy import deploy
+from swapd.host import records
+from swapd.host.files import locked
+from swapd.host.journal import Journal, JournalHandler, open_journal
+from swapd.ledger import Context, is_retried
+from swapd.model.config import Site
+from swapd.model.config_parser import parse_document
+from swapd.model.errors import Busy, Failed, NotComplete
+from swapd.model.events import Event, degraded
+from swapd.model.layout import Layout
+from swapd.model.release import Fingerprint, Stage, Upload
+from swapd.recover import recover
+
+REPORT_INTERVAL = 0.1  # seconds between two reports of the same stage's progress
+LOCK_PATIENCE = 3600.0  # a command that deploys to this site is waited for: the upload loses nothing
+
+
+def upload_document(upload: Upload) -> dict[str, Any]:
+    """An upload as the daemon sends it."""
+    return {
+        "file_name": upload.file_name,
+        "is_settled": upload.is_settled,
+        "fingerprint": _numbers(upload.fingerprint),
+        "sidecar": _numbers(upload.sidecar),
+    }
+
+
+def _numbers(state: Fingerprint | None) -> list[int] | None:
+    return None if state is None else [state.device, state.inode, state.size, state.mtime_ns, state.ctime_ns]
+
+
+def _upload(site: Site, document: dict[str, Any]) -> Upload:
+    states = [Fingerprint(*document[key]) if document[key] else None for key in ("fingerprint", "sidecar")]
+    return Upload(site.incoming, document["file_name"], True, document["is_settled"], *states)
+
+
+class Worker:
+    """Takes up one upload after the other."""
+
+    def __init__(self, site: Site, layout: Layout, journal: Journal, output: TextIO) -> None:
+        self._site = site
+        self._journal = journal
+        self._output = output
+        self._is_cancelled = False
+        self._reported = (Stage.CLAIM, 0.0)
+        self._context = Context(layout, self._emit, self._progress, lambda: self._is_cancelled)
+
+    def cancel(self, *_: object) -> None:
+        """For a signal handler: the deployment that is under way ends at its next step."""
+        self._is_cancelled = True
+
+    def _emit(self, event: Event) -> None:
+        self._journal.send(event.priority, event.message, event.journal_fields)
+
+    def _report(self, **report: object) -> None:
+        print(json.dumps(report), file=self._output, flush=True)
+
+    def _progress(self, stage: Stage, fraction: float | None, release: str) -> None:
+        now = time.monotonic()
+        if self._reported[0] is stage and now - self._reported[1] < REPORT_INTERVAL:
+            return
+        self._reported = stage, now
+        self._report(stage=stage.value, fraction=fraction, release=release)
+
+    def recover(self) -> None:
+        """What a start does before anything else."""
+        try:
+            records.make_state_directories(self._context.layout, self._site.name)
+            lock = self._context.layout.site_lock(self._site.name)
+            with locked(lock, f"a deployment of {self._site.name}", LOCK_PATIENCE):
+                recover(self._site, self._context)
+        except (Failed, OSError) as error:
+            self._emit(degraded(str(error), self._site.name))
+
+    def take_up(self, document: dict[str, Any]) -> None:
+        """One upload, to its outcome; the daemon is told which, or why there is none yet."""
+        upload = _upload(self._site, document)
+        if self._is_cancelled:
+            return
+        try:
+            deployment = deploy(self._site, upload, self._context, LOCK_PATIENCE)
+        except NotComplete as waits:
+            self._report(waits=upload.file_name, reason=waits.message)
+        except (Busy, Failed) as error:
+            self._emit(degraded(error.message, self._site.name))
+            self._report(waits=upload.file_name, reason=error.message)
+        else:
+            self._report(
+                ended=upload.file_name,
+                outcome=deployment.outcome.value,
+                reason=deployment.reason,
+                is_retried=is_retried(deployment),
+            )
+
+    def run(self, requests: TextIO) -> None:
+        """Until the end of ``requests``, or a signal."""
+        self.recover()
+        self._report(ready=True)
+        for line in requests:
+            self.take_up(json.loads(line))
+            if self._is_cancelled:
+                return
+
+
+def main() -> None:
+    """Reads the site from the first line and works."""
+    first = json.loads(sys.stdin.readline())
+    layout = Layout(Path(first["root"]))
+    site = parse_document(first["site"], first["configuration"], layout)
+    # Nothing but reports may reach the daemon's pipe.
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    journal = open_journal() if layout.is_host else open_journal(socket_path=None)
+    logging.basicConfig(level=logging.INFO, handlers=[JournalHandler(journal)])
+    worker = Worker(site, layout, journal, output)
+    signal.signal(signal.SIGTERM, worker.cancel)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's interrupt: the daemon decides
+    worker.run(sys.stdin)
+
+
+if __name__ == "__main__":
+    main()
