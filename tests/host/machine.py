@@ -35,6 +35,9 @@ BOOT_DEADLINE = 60.0  # seconds; it takes one
 SHUTDOWN_DEADLINE = 30.0
 PREFIX = "swapd-test-"
 OWN_MOUNTS = ("unshare", "--mount", "--propagation=private")
+# A process namespace around nspawn's own: killing nspawn would leave the host's init running, but the end of a
+# namespace's first process is the end of all that is in it.
+CONTAINED = ("setpriv", "--pdeathsig=KILL", *OWN_MOUNTS, "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
 # What a login shell of root would have: nothing of the test run's environment reaches the host.
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -53,18 +56,24 @@ set -e
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 """
 
-# Becomes nspawn. $1: base root, $2: name, $3: an empty directory. nspawn's /run/systemd/nspawn is covered, because it
-# would leave locks and directories there.
-BOOT_SCRIPT = f"""
+# A fresh overlay, all of it on a tmpfs, and a cgroup. $1: base root, $2: a new directory from `make_scratch`.
+# nspawn's /run/systemd/nspawn is covered, because it would leave locks and directories there.
+MOUNT_ROOT = f"""
 {MOUNT_CGROUPS}
-mkdir "/sys/fs/cgroup/$2"
-echo $$ > "/sys/fs/cgroup/$2/cgroup.procs"
-mount -t tmpfs -o mode=755 swapd-test "$3"
-mkdir "$3/upper" "$3/work" "$3/root"
-mount -t overlay -o "lowerdir=$1,upperdir=$3/upper,workdir=$3/work" overlay "$3/root"
+name=$(basename "$2")
+mkdir "/sys/fs/cgroup/$name"
+echo $$ > "/sys/fs/cgroup/$name/cgroup.procs"
+mount -t tmpfs -o mode=755 swapd-test "$2"
+mkdir "$2/upper" "$2/work" "$2/root"
+mount -t overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" overlay "$2/root"
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs swapd-test /run/systemd/nspawn
-exec systemd-nspawn --directory="$3/root" --machine="$2" --register=no --keep-unit --private-network \
+"""
+
+# Becomes nspawn.
+BOOT_SCRIPT = f"""
+{MOUNT_ROOT}
+exec systemd-nspawn --directory="$2/root" --machine="$name" --register=no --keep-unit --private-network \
     --resolv-conf=off --link-journal=no --timezone=off --boot
 """
 
@@ -210,27 +219,21 @@ class Host:
             self.unshare.kill()
             self.unshare.wait()
         self.console.close()
-        _remove_traces(self.scratch)
+        remove_scratch(self.scratch)
 
 
 def boot(base: Path) -> Host:
     """Boots a host on a fresh overlay over ``base``; returns once systemd has started everything it has to."""
-    name = f"{PREFIX}{os.getpid()}-{next(_numbers)}"
-    scratch = CACHE / name
-    scratch.mkdir(parents=True)
+    scratch = make_scratch()
     console = tempfile.TemporaryFile()  # noqa: SIM115 - the host closes it
-    # A process namespace around nspawn's own: killing nspawn would leave the host's init running, but the end of a
-    # namespace's first process is the end of all that is in it. The shell becomes nspawn and is that first process.
+    # The shell becomes nspawn and is the first process of the namespace.
     unshare = subprocess.Popen(
-        [
-            *("setpriv", "--pdeathsig=KILL", *OWN_MOUNTS, "--pid", "--fork", "--kill-child=KILL", "--mount-proc"),
-            *("sh", "-c", BOOT_SCRIPT, "boot", str(base), name, str(scratch)),
-        ],
+        [*CONTAINED, "sh", "-c", BOOT_SCRIPT, "boot", str(base), str(scratch)],
         stdin=subprocess.DEVNULL,
         stdout=console,
         stderr=subprocess.STDOUT,
     )
-    host = Host(name, unshare, 0, console, scratch)
+    host = Host(scratch.name, unshare, 0, console, scratch)
     try:
         host.leader = wait_until(lambda: _find_leader(unshare), "nspawn's init process", deadline=BOOT_DEADLINE)
         state = wait_until(lambda: _settled(host), "systemd has started", deadline=BOOT_DEADLINE)
@@ -256,10 +259,18 @@ def sweep() -> None:
     """Removes what hosts of test runs that were killed have left: an empty directory and empty cgroups each."""
     for scratch in CACHE.glob(f"{PREFIX}*"):
         if not Path(f"/proc/{scratch.name.removeprefix(PREFIX).partition('-')[0]}").exists():
-            _remove_traces(scratch)
+            remove_scratch(scratch)
 
 
-def _remove_traces(scratch: Path) -> None:
+def make_scratch() -> Path:
+    """An empty directory to mount on, whose name is also that of a cgroup; outside the checkout."""
+    scratch = CACHE / f"{PREFIX}{os.getpid()}-{next(_numbers)}"
+    scratch.mkdir(parents=True)
+    return scratch
+
+
+def remove_scratch(scratch: Path) -> None:
+    """Removes the directory and the cgroup of its name, once everything in there has ended."""
     subprocess.run([*OWN_MOUNTS, "sh", "-c", REMOVE_SCRIPT, "remove", scratch.name], check=True)
     scratch.rmdir()
 

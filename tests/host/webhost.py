@@ -191,6 +191,14 @@ class Site:
     def domain(self) -> str:
         return f"{self.name}.test"
 
+    def tree(self) -> Path:
+        """The directory that is live, seen from outside, where the host's absolute links lead astray."""
+        live = self.web.host.path(self.live)
+        if not live.is_symlink():
+            return live
+        target = live.readlink()
+        return self.web.host.path(target) if target.is_absolute() else live.parent / target
+
     def dropped(self, file_name: str) -> Path:
         """A file in the drop directory, seen from outside."""
         return self.web.host.path(self.incoming) / file_name

@@ -1,0 +1,238 @@
+"""The main job on a real host: an upload through sshd, and Apache serves the release byte for byte.
+
+Every test runs under each of Apache's multi-processing modules, while visitors come on a schedule of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.host import journal
+from tests.host.releases import MARK, Packed, describe_tree, exact_modes, make_tree, pack
+from tests.host.visitors import Load, fetch
+from tests.host.webhost import UPLOADER, Marker, Site, Way, WebHost, assert_one_story
+
+pytestmark = pytest.mark.parametrize("mpm", ["prefork", "worker", "event"], scope="module")
+
+HAND_MADE = "made by hand"
+# How each way of uploading is combined with a kind of tarball.
+SUFFIXES = {
+    Way.SCP: ".tar.gz",
+    Way.SCP_LEGACY: ".tgz",
+    Way.SFTP: ".tar.xz",
+    Way.SFTP_RENAME: ".tar",
+    Way.SFTP_LEGACY_RENAME: ".tar.bz2",
+    Way.RSYNC: ".tar.gz",
+    Way.RSYNC_PARTIAL: ".tar",
+}
+
+
+@pytest.fixture(scope="module")
+def old_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What people have put into the live path by hand, over the years."""
+    return make_tree(tmp_path_factory.mktemp("old") / "tree", HAND_MADE)
+
+
+@pytest.fixture(scope="module")
+def shop(web: WebHost, old_tree: Path) -> Site:
+    """A site whose live path was filled by hand before swapd came."""
+    _copy_tree(old_tree, web.host.path("/var/www/shop"))
+    web.run("chown", "-R", "www-data:www-data", "/var/www/shop")
+    web.add_vhost("shop", "/var/www/shop")
+    return web.init("shop", "/var/www/shop")
+
+
+def test_the_package_has_started_the_daemon(web: WebHost) -> None:
+    assert web.unit("ActiveState") == "active"
+    assert web.unit("UnitFileState") == "enabled"
+    assert "swapd" in web.run("id", "--name", "--groups", UPLOADER).split()
+
+
+def test_init_has_made_the_drop_directory_and_left_the_site_alone(shop: Site, old_tree: Path) -> None:
+    assert shop.web.run("stat", "--format=%a %U:%G", shop.incoming).strip() == "2770 root:swapd"
+    assert describe_tree(shop.web.host.path(shop.live)) == describe_tree(old_tree)
+    shop.assert_serves(old_tree)
+
+
+def test_the_hand_made_tree_becomes_the_first_kept_release(shop: Site, old_tree: Path, tmp_path: Path) -> None:
+    before = shop.web.host.path(shop.live).stat()
+    packed = pack(tmp_path, "shop-1")
+    with Load(shop.web.host, shop.domain) as load:
+        assert_live(shop, packed, shop.deploy(packed.tarball))
+    load.assert_served({HAND_MADE, "shop-1"})
+    (adopted,) = [name for name in shop.kept_releases() if name.startswith("adopted@")]
+    kept = shop.web.host.path(shop.releases) / adopted
+    assert kept.stat().st_ino == before.st_ino  # moved, not copied
+    assert kept.stat().st_uid == before.st_uid
+    assert describe_tree(kept) == describe_tree(old_tree)
+    assert shop.web.run("stat", "--format=%U:%G", f"{shop.live}/index.html").strip() == "www-data:www-data"
+
+
+@pytest.mark.parametrize("way", list(Way), ids=lambda way: way.name.lower())
+def test_an_upload_goes_live(shop: Site, way: Way, tmp_path: Path) -> None:
+    served = fetch(shop.web.host, shop.domain, MARK).body.decode().strip()
+    name = f"shop-{way.name.lower()}"
+    packed = pack(tmp_path, name, SUFFIXES[way], wrapped=way is not Way.SFTP)
+    cursor = journal.cursor(shop.web.host)
+    started = datetime.now(UTC)
+    with Load(shop.web.host, shop.domain) as load:
+        marker = shop.deploy(packed.tarball, way)
+        assert_live(shop, packed, marker)
+        assert_told(shop, packed, marker, journal_after=cursor, started=started)
+    load.assert_served({served, name})
+
+
+def test_zstd_goes_live(shop: Site, tmp_path: Path) -> None:
+    packed = pack(tmp_path, "shop-zstd", ".tar")
+    compressed = tmp_path / "shop-zstd.tar.zst"
+    inside = "/root/shop-zstd.tar"
+    shop.web.host.write(inside, packed.tarball.read_bytes())
+    shop.web.run("zstd", "--quiet", inside)
+    compressed.write_bytes(shop.web.host.path(f"{inside}.zst").read_bytes())
+    packed = Packed(packed.name, packed.tree, compressed)
+    assert_live(shop, packed, shop.deploy(compressed))
+
+
+@pytest.mark.parametrize("order", ["sidecar-first", "tarball-first"])
+def test_a_digest_sidecar_goes_with_its_tarball(shop: Site, order: str, tmp_path: Path) -> None:
+    packed = pack(tmp_path, f"shop-{order}")
+    sidecar = tmp_path / f"{packed.tarball.name}.sha256"
+    sidecar.write_text(f"{packed.digest}  {packed.tarball.name}\n")
+    files = [sidecar, packed.tarball] if order == "sidecar-first" else [packed.tarball, sidecar]
+
+    def upload() -> None:
+        for file in files:
+            shop.web.send(Way.SCP, file, f"{shop.incoming}/{file.name}")
+
+    assert_live(shop, packed, shop.outcome_after(upload, packed.tarball.name))
+    assert not shop.dropped(sidecar.name).exists()
+
+
+def test_the_same_bytes_again_change_nothing(shop: Site, tmp_path: Path) -> None:
+    packed = pack(tmp_path, "shop-again")
+    shop.deploy(packed.tarball)
+    tree = shop.web.host.path(f"{shop.live}/").stat().st_ino
+    marker = shop.deploy(packed.tarball)
+    assert marker.outcome == marker["outcome"] == "unchanged"
+    assert not shop.dropped(packed.tarball.name).exists()
+    assert shop.web.host.path(f"{shop.live}/").stat().st_ino == tree
+    assert_one_story(shop.records(), marker["deployment"], journal.DEPLOYMENT_UNCHANGED)
+
+
+def test_commands_tell_what_is_live(shop: Site, tmp_path: Path) -> None:
+    packed = pack(tmp_path, "shop-told")
+    marker = shop.deploy(packed.tarball)
+    assert packed.release in shop.web.run("swapd", "status")
+    assert packed.release in json.dumps(json.loads(shop.web.run("swapd", "status", "shop", "--json")))
+    assert packed.release in shop.web.run("swapd", "history", "shop")
+    history = json.dumps(json.loads(shop.web.run("swapd", "history", "shop", "--json")))
+    assert history.index(marker["deployment"]) == min(
+        history.index(record["SWAPD_DEPLOYMENT"])
+        for record in shop.records()
+        if record["MESSAGE_ID"] == journal.DEPLOYMENT_LIVE and record["SWAPD_DEPLOYMENT"] in history
+    ), "the newest deployment comes first"
+
+
+def test_a_command_deploys_while_the_daemon_is_down(shop: Site, tmp_path: Path) -> None:
+    packed = pack(tmp_path, "shop-by-command")
+    shop.web.host.write("/root/shop-by-command.tar.gz", packed.tarball.read_bytes())
+    shop.web.run("systemctl", "stop", "swapd")
+    try:
+        answer = json.loads(shop.web.run("swapd", "deploy", "shop", "/root/shop-by-command.tar.gz", "--json"))
+        assert packed.release in json.dumps(answer)
+        shop.assert_serves(packed.tree)
+        assert shop.web.host.path("/root/shop-by-command.tar.gz").exists()
+    finally:
+        shop.web.run("systemctl", "start", "swapd")
+    assert packed.release in shop.web.status_line()
+
+
+def test_only_keep_releases_remain(shop: Site) -> None:
+    kept = shop.kept_releases()
+    assert len([name for name in kept if not name.startswith(".")]) <= 5, kept
+    assert not [name for name in kept if name.startswith(".")], "staging is left"
+
+
+def test_a_live_path_that_is_a_symbolic_link(web: WebHost, tmp_path: Path) -> None:
+    old = make_tree(tmp_path / "old", "linked by hand")
+    _copy_tree(old, web.host.path("/srv/linked-1"))
+    web.host.path("/var/www/linked").symlink_to("/srv/linked-1")
+    web.host.write("/etc/apache2/conf-available/srv.conf", "<Directory /srv>\nRequire all granted\n</Directory>\n")
+    web.run("a2enconf", "--quiet", "srv")
+    web.add_vhost("linked", "/var/www/linked")
+    site = web.init("linked", "/var/www/linked")
+    with Load(web.host, site.domain) as load:
+        packed = pack(tmp_path, "linked-2")
+        assert_live(site, packed, site.deploy(packed.tarball))
+        following = pack(tmp_path, "linked-3")
+        assert_live(site, following, site.deploy(following.tarball))
+    load.assert_served({"linked by hand", "linked-2", "linked-3"})
+    assert web.host.path(site.live).is_symlink()
+    assert describe_tree(web.host.path("/srv/linked-1")) == describe_tree(old)
+
+
+def test_a_live_path_that_is_not_there_yet(web: WebHost, tmp_path: Path) -> None:
+    site = web.new_site("fresh")
+    assert fetch(web.host, site.domain, MARK).status == 404
+    packed = pack(tmp_path, "fresh-1")
+    assert_live(site, packed, site.deploy(packed.tarball))
+    assert not [name for name in site.kept_releases() if name.startswith("adopted@")]
+
+
+def test_the_journal_explains_itself(shop: Site) -> None:
+    live = shop.records()[-1]
+    explained = shop.web.run("journalctl", "--catalog", "--unit=swapd", f"MESSAGE_ID={journal.DEPLOYMENT_LIVE}")
+    assert "Defined-By: swapd" in explained
+    assert "@SWAPD_" not in explained, f"a field that the records lack: {journal.describe(live)}"
+
+
+def test_a_restart_of_apache_is_noticed(shop: Site, tmp_path: Path) -> None:
+    shop.web.run("systemctl", "restart", "apache2")
+    packed = pack(tmp_path, "shop-restarted")
+    assert_live(shop, packed, shop.deploy(packed.tarball))
+
+
+def assert_live(site: Site, packed: Packed, marker: Marker) -> None:
+    """The release is served byte for byte, is complete on the disk, and the upload has made room for its marker."""
+    assert marker.outcome == "live", marker.content
+    site.assert_serves(packed.tree)
+    tree = site.tree()
+    assert describe_tree(tree) == describe_tree(packed.tree)
+    assert exact_modes(tree) <= {"directory 755", "file 644", "file 755"}
+    assert site.list_incoming().count(f"{packed.tarball.name}.live") == 1
+    assert not site.dropped(packed.tarball.name).exists()
+
+
+def assert_told(site: Site, packed: Packed, marker: Marker, *, journal_after: str, started: datetime) -> None:
+    """Marker, journal and status line agree about the deployment."""
+    ended = datetime.now(UTC)
+    assert marker["outcome"] == "live"
+    assert marker["site"] == site.name
+    assert marker["release"] == packed.release
+    assert marker["digest"] == packed.digest
+    assert marker["reason"]
+    assert set(marker.content) >= {"hint", "signer"}
+    # The host's clock is ours, but files and records round differently.
+    assert started - timedelta(seconds=1) <= marker["started"] <= marker["ended"] <= ended
+    found = site.records(after=journal_after)
+    outcome = assert_one_story(found, marker["deployment"], journal.DEPLOYMENT_LIVE)
+    assert outcome["SWAPD_SITE"] == site.name
+    assert outcome["SWAPD_RELEASE"] == packed.release
+    assert outcome["SWAPD_DIGEST"] == packed.digest
+    assert outcome["SWAPD_OUTCOME"] == "live"
+    assert outcome["SWAPD_UPLOADER"] == UPLOADER
+    assert outcome["PRIORITY"] == "5"
+    assert int(outcome["SWAPD_PAUSE_USEC"]) == marker["pause_usec"] > 0
+    assert int(outcome["SWAPD_PAUSED"]) > 1
+    assert int(outcome["SWAPD_DURATION_USEC"]) > 0
+    assert packed.release in site.web.status_line()
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    """Copies a tree as it is, links and modes included."""
+    shutil.copytree(source, target, symlinks=True)

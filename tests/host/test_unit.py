@@ -1,0 +1,90 @@
+"""The unit as systemd sees it, its configuration reloaded, and the package removed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.host import journal
+from tests.host.conftest import Expected
+from tests.host.machine import wait_until
+from tests.host.releases import Packed, pack
+from tests.host.webhost import Site, WebHost
+
+MOST_EXPOSED = 2.2  # of 10, as `systemd-analyze security` reckons
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Packed:
+    return pack(tmp_path_factory.mktemp("first"), "first")
+
+
+@pytest.fixture(scope="module")
+def shop(web: WebHost, first: Packed) -> Site:
+    site = web.new_site("shop")
+    assert site.deploy(first.tarball).outcome == "live"
+    return site
+
+
+def test_the_sandbox_is_tight(web: WebHost, shop: Site) -> None:
+    """With a site's drop-in, as it is on a real host."""
+    del shop
+    shown = web.run("systemd-analyze", "security", "--no-pager", "swapd.service")
+    match = re.search(r"exposure level for swapd.service: ([0-9.]+)", shown)
+    assert match, shown
+    assert float(match[1]) <= MOST_EXPOSED, shown
+
+
+def test_the_unit_files_have_no_mistakes(web: WebHost, shop: Site) -> None:
+    del shop
+    done = web.host.run("systemd-analyze", "verify", "--man=no", "swapd.service")
+    assert done.stdout + done.stderr == ""
+
+
+def test_the_unit_is_watched_and_notifies(web: WebHost) -> None:
+    assert web.unit("Type") == "notify"
+    assert web.unit("WatchdogUSec") not in ("0", "infinity")
+    assert "first" not in web.unit("StatusText") or web.unit("StatusText").isprintable()
+
+
+def test_a_reload_keeps_the_good_configuration_until_the_bad_one_is_mended(
+    web: WebHost, shop: Site, expected: Expected, tmp_path: Path
+) -> None:
+    file = web.host.path("/etc/swapd/sites/shop.toml")
+    good = file.read_text()
+    pid = web.unit("MainPID")
+    expected.warning(MESSAGE_ID=journal.CONFIGURATION_REFUSED, PRIORITY="3")
+    cursor = journal.cursor(web.host)
+    file.write_text(f'{good}\nkeeep = 3\nkeep = "many"\n')
+    reload_and_wait(web, cursor, journal.CONFIGURATION_REFUSED)
+    (refusal,) = [
+        item for item in journal.records(web.host, after=cursor) if item["MESSAGE_ID"] == journal.CONFIGURATION_REFUSED
+    ]
+    assert "/etc/swapd/sites/shop.toml" in refusal["MESSAGE"]
+    assert "keeep" in refusal["MESSAGE"]
+    wait_until(lambda: "configuration" in web.status_line(), "the status says so", explain=web.describe)
+    checked = web.host.run("swapd", "check", "shop", check=False)
+    assert checked.returncode == 78
+    assert "keeep" in checked.stdout + checked.stderr
+    # Meanwhile the good one is in force.
+    packed = pack(tmp_path, "while-refused")
+    assert shop.deploy(packed.tarball).outcome == "live"
+    file.write_text(good)
+    cursor = journal.cursor(web.host)
+    reload_and_wait(web, cursor, journal.RELOADED)
+    wait_until(lambda: "configuration" not in web.status_line(), "the status is as before", explain=web.describe)
+    assert web.unit("MainPID") == pid
+    packed = pack(tmp_path, "after-mending")
+    assert shop.deploy(packed.tarball).outcome == "live"
+
+
+def reload_and_wait(web: WebHost, cursor: str, message_id: str) -> None:
+    """`systemctl reload` only sends a signal; the journal tells when the configuration was read."""
+    web.run("systemctl", "reload", "swapd")
+    wait_until(
+        lambda: journal.records(web.host, "--unit=swapd", f"MESSAGE_ID={message_id}", after=cursor),
+        f"a record {message_id}",
+        explain=web.describe,
+    )
