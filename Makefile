@@ -1,0 +1,69 @@
+# What can be made here; `make` alone lists it. Each target does all of its own set-up.
+
+VENV = .venv
+PYTHON ?= python3
+PYTEST_ARGS ?=
+PYTEST = $(VENV)/bin/python -m pytest
+IS_ROOT := $(filter 0,$(shell id -u))
+
+export PREFIX DESTDIR PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint venv test-packages deb deb-check rpm-check wheel wheel-check install uninstall clean
+
+help: ## Lists what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: ## A site, a web server and swapd in a scratch directory, without root; DEMO=once ends by itself
+	@$(PYTHON) packaging/bootstrap-venv $(VENV) --editable .
+	@$(VENV)/bin/swapd demo $(if $(filter once,$(DEMO)),--once)
+
+# The rings are those of tests/: without root, hosts cannot be booted and packages cannot be installed.
+test: venv ## Everything that can be tested here: with root all rings, without it all but the host
+ifeq ($(IS_ROOT),0)
+	@$(MAKE) --no-print-directory test-packages deb-check rpm-check wheel-check
+	@$(MAKE) --no-print-directory lint
+	$(PYTEST) $(PYTEST_ARGS) tests/unit tests/pipeline tests/crash tests/host
+else
+	@$(MAKE) --no-print-directory lint
+	@echo 'Left out: the host ring (tests/host) and the checks of the packages. They boot a systemd host and install' \
+		'packages, which needs root: sudo make test'
+	$(PYTEST) $(PYTEST_ARGS) tests/unit tests/pipeline tests/crash
+endif
+
+lint: venv ## ruff and mypy
+	$(VENV)/bin/ruff check . packaging/bootstrap-venv packaging/launcher
+	$(VENV)/bin/ruff format --check . packaging/bootstrap-venv packaging/launcher
+	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy packaging/bootstrap-venv
+
+venv:
+	@$(PYTHON) packaging/bootstrap-venv $(VENV) --group test --group lint --editable .
+
+test-packages:
+	@packaging/apt-needs packaging/test-packages
+
+deb: ## The Debian package and its source package, into dist/
+	@packaging/build-deb dist
+
+deb-check: deb
+	lintian --fail-on error,warning dist/swapd_*.changes
+
+rpm-check: ## What rpm and rpmlint say of the spec
+	@packaging/rpm/check
+
+wheel: ## A wheel and an sdist, into dist/
+	@packaging/build-wheel dist
+
+wheel-check: wheel
+	@packaging/check-wheel dist
+
+install: ## swapd on this host, as root; PREFIX for other than Debian, DESTDIR for makers of packages
+	@packaging/install install
+
+uninstall: ## swapd off this host; configuration, records and sites stay
+	@packaging/install uninstall
+
+clean: ## Removes what was made here
+	rm -rf dist build .demo $(VENV)
+	find . -name __pycache__ -prune -exec rm -rf {} +
