@@ -185,6 +185,46 @@ def test_names_that_uploads_have_before_they_are_complete_are_left_alone(blog: S
         blog.dropped(name).unlink()
 
 
+@pytest.mark.parametrize("way", [Way.SCP, Way.SCP_LEGACY, Way.SFTP, Way.RSYNC, Way.RSYNC_PARTIAL])
+def test_an_upload_that_is_cut_off_never_goes_live_and_the_next_one_does(
+    web: WebHost, blog: Site, expected: Expected, tmp_path: Path, way: Way
+) -> None:
+    packed = pack(tmp_path, f"cut-off-{way.name.lower()}")
+    name = packed.tarball.name
+    target = f"{blog.incoming}/{name}"
+    expected.warning(SWAPD_OUTCOME="rejected", SWAPD_SITE="blog")
+    before = blog.tree().stat().st_ino if blog.tree().exists() else None
+    cursor = journal.cursor(web.host)
+    web.send_slowly(way, packed.tarball, target, seconds=6, cut_off=3)
+    if blog.dropped(name).exists():
+        assert 0 < blog.dropped(name).stat().st_size < packed.tarball.stat().st_size
+        wait_until(blog.dropped(f"{name}.rejected").exists, "the rest is rejected", explain=web.describe)
+        assert blog.read_marker(name)["problem"] == "truncated"
+    else:
+        assert way is Way.RSYNC, "which keeps nothing of an upload that is cut off"
+    assert (blog.tree().stat().st_ino if blog.tree().exists() else None) == before
+    assert not [item for item in blog.records(after=cursor) if item["MESSAGE_ID"] == journal.DEPLOYMENT_LIVE]
+    assert blog.deploy(packed.tarball, way).outcome == "live"
+    blog.assert_serves(packed.tree)
+
+
+@pytest.mark.parametrize("way", [Way.SCP, Way.RSYNC])
+def test_a_slow_upload_is_taken_up_once_and_only_when_it_is_complete(
+    web: WebHost, blog: Site, tmp_path: Path, way: Way
+) -> None:
+    """It takes longer than an upload must be quiet."""
+    packed = pack(tmp_path, f"slow-{way.name.lower()}")
+    cursor = journal.cursor(web.host)
+    marker = blog.outcome_after(
+        lambda: web.send_slowly(way, packed.tarball, f"{blog.incoming}/{packed.tarball.name}", seconds=5),
+        packed.tarball.name,
+    )
+    assert marker.outcome == "live"
+    told = [item["MESSAGE_ID"] for item in blog.records(after=cursor) if "SWAPD_DEPLOYMENT" in item]
+    assert told.count(journal.DEPLOYMENT_STARTED) == 1, told
+    blog.assert_serves(packed.tree)
+
+
 def test_a_bad_file_holds_up_neither_other_files_nor_other_sites(
     shop: Site, blog: Site, expected: Expected, tmp_path: Path
 ) -> None:

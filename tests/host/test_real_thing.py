@@ -15,9 +15,9 @@ import pytest
 from tests.host import journal
 from tests.host.releases import MARK, Packed, describe_tree, exact_modes, make_tree, pack
 from tests.host.visitors import Load, fetch
-from tests.host.webhost import UPLOADER, Marker, Site, Way, WebHost, assert_one_story
+from tests.host.webhost import MPMS, UPLOADER, Marker, Site, Way, WebHost, assert_one_story
 
-pytestmark = pytest.mark.parametrize("mpm", ["prefork", "worker", "event"], scope="module")
+pytestmark = pytest.mark.parametrize("mpm", MPMS, scope="module")
 
 HAND_MADE = "made by hand"
 # How each way of uploading is combined with a kind of tarball.

@@ -6,9 +6,10 @@ protocol and the server are the real ones, and the machine around needs no ssh p
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.host.visitors import served_differences
 UPLOADER = "deploy"  # an ordinary user of the host, in the group swapd
 AUTHOR = "laptop"  # who sits elsewhere and has the key
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "apache2", "openssh-server", "openssh-client", "rsync")
+MPMS = ("prefork", "worker", "event")
 OUTCOMES = ("live", "unchanged", "rejected", "failed", "rolled-back")
 DEPLOY_DEADLINE = 60.0  # seconds; it takes two to three, of which two are for the upload to settle
 
@@ -98,7 +100,7 @@ class WebHost:
 
     def use_mpm(self, mpm: str) -> None:
         """Restarts Apache with the multi-processing module: prefork, worker or event."""
-        self.run("a2dismod", "--quiet", "--force", "mpm_event")
+        self.run("a2dismod", "--quiet", "--force", *(f"mpm_{other}" for other in MPMS))
         self.run("a2enmod", "--quiet", f"mpm_{mpm}")
         self.run("systemctl", "restart", "apache2")
         assert f"Server MPM:     {mpm}" in self.run("apache2ctl", "-V")
@@ -149,10 +151,27 @@ class WebHost:
 
     def send(self, way: Way, tarball: Path, target: str) -> None:
         """The author uploads the file; ``target`` is its path on the host."""
-        source = f"/home/{AUTHOR}/{tarball.name}"
-        shutil.copyfile(tarball, self.host.path(source))
-        command, stdin = way.command(source, target)
-        self.run(*command, user=AUTHOR, stdin=stdin, deadline=120)
+        with self._at_the_author(tarball) as source:
+            command, stdin = way.command(source, target)
+            self.run(*command, user=AUTHOR, stdin=stdin, deadline=120)
+
+    def send_slowly(
+        self, way: Way, tarball: Path, target: str, *, seconds: float, cut_off: float | None = None
+    ) -> None:
+        """An upload that takes about so many seconds; ``cut_off``: the author's program is killed after so many."""
+        kilobytes = tarball.stat().st_size / 1000 / seconds
+        with self._at_the_author(tarball) as source:
+            command, stdin = way.command(source, target)
+            limit = f"--bwlimit={max(1, round(kilobytes))}" if command[0] == "rsync" else f"-l{round(8 * kilobytes)}"
+            killed = ["timeout", "--signal=KILL", str(cut_off)] if cut_off else []
+            self.run(*killed, command[0], limit, *command[1:], user=AUTHOR, stdin=stdin, check=not killed)
+
+    @contextlib.contextmanager
+    def _at_the_author(self, file: Path) -> Iterator[str]:
+        """A copy of the file in the author's home directory."""
+        source = f"/home/{AUTHOR}/{file.name}"
+        shutil.copyfile(file, self.host.path(source))
+        yield source
         self.host.path(source).unlink()
 
     def stopped_httpd(self) -> list[int]:
