@@ -8,7 +8,6 @@ how it goes is said on standard output. It ends at the end of its input, or afte
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import sys
@@ -18,13 +17,13 @@ from typing import Any, TextIO
 
 from swapd.deploy import deploy
 from swapd.host import records
+from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
-from swapd.host.journal import Journal, JournalHandler, open_journal
 from swapd.ledger import Context, is_retried
 from swapd.model.config import Site
 from swapd.model.config_parser import parse_document
 from swapd.model.errors import Busy, Failed, NotComplete
-from swapd.model.events import Event, degraded
+from swapd.model.events import degraded
 from swapd.model.layout import Layout
 from swapd.model.release import Fingerprint, Stage, Upload
 from swapd.recover import recover
@@ -55,9 +54,9 @@ def _upload(site: Site, document: dict[str, Any]) -> Upload:
 class Worker:
     """Takes up one upload after the other."""
 
-    def __init__(self, site: Site, layout: Layout, journal: Journal, output: TextIO) -> None:
+    def __init__(self, site: Site, layout: Layout, log: EventLog, output: TextIO) -> None:
         self._site = site
-        self._journal = journal
+        self._emit = log.emit
         self._output = output
         self._is_cancelled = False
         self._reported = (Stage.CLAIM, 0.0)
@@ -67,11 +66,11 @@ class Worker:
         """For a signal handler: the deployment that is under way ends at its next step."""
         self._is_cancelled = True
 
-    def _emit(self, event: Event) -> None:
-        self._journal.send(event.priority, event.message, event.journal_fields)
-
     def _report(self, **report: object) -> None:
-        print(json.dumps(report), file=self._output, flush=True)
+        try:
+            print(json.dumps(report), file=self._output, flush=True)
+        except BrokenPipeError:
+            self._is_cancelled = True  # the daemon is gone: its successor takes the upload up again
 
     def _progress(self, stage: Stage, fraction: float | None, release: str) -> None:
         now = time.monotonic()
@@ -87,7 +86,7 @@ class Worker:
             lock = self._context.layout.site_lock(self._site.name)
             with locked(lock, f"a deployment of {self._site.name}", LOCK_PATIENCE):
                 recover(self._site, self._context)
-        except (Failed, OSError) as error:
+        except (Failed, Busy, OSError) as error:
             self._emit(degraded(str(error), self._site.name))
 
     def take_up(self, document: dict[str, Any]) -> None:
@@ -128,9 +127,7 @@ def main() -> None:
     # Nothing but reports may reach the daemon's pipe.
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    journal = open_journal() if layout.is_host else open_journal(socket_path=None)
-    logging.basicConfig(level=logging.INFO, handlers=[JournalHandler(journal)])
-    worker = Worker(site, layout, journal, output)
+    worker = Worker(site, layout, EventLog(layout), output)
     signal.signal(signal.SIGTERM, worker.cancel)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's interrupt: the daemon decides
     worker.run(sys.stdin)

@@ -163,3 +163,8 @@ def degraded(message: str, site: SiteName | None = None) -> Event:
     if site is None:
         return Event(MessageId.DEGRADED, WARNING, message)
     return _of_site(MessageId.DEGRADED, WARNING, site, message)
+
+
+def records_dropped(count: int) -> Event:
+    message = f"{count} journal records were lost: the journal did not take them in time"
+    return Event(MessageId.RECORDS_DROPPED, WARNING, message, {"SWAPD_DROPPED": count})

@@ -1,0 +1,130 @@
+"""``swapd deploy``."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from swapd.deploy import deploy
+from swapd.host.configuration import read_site
+from swapd.host.eventlog import EventLog
+from swapd.ledger import Context
+from swapd.model.config import Site
+from swapd.model.errors import ExitStatus, Failed, NotComplete
+from swapd.model.events import Event, describe_pause
+from swapd.model.layout import Layout
+from swapd.model.record import Deployment
+from swapd.model.release import Outcome, Stage, Upload, printable
+
+STATUSES = {
+    Outcome.LIVE: ExitStatus.DONE,
+    Outcome.UNCHANGED: ExitStatus.DONE,
+    Outcome.REJECTED: ExitStatus.REJECTED,
+    Outcome.FAILED: ExitStatus.FAILED,
+    Outcome.ROLLED_BACK: ExitStatus.ROLLED_BACK,
+}
+
+
+@click.command
+@click.argument("site")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--wait", "patience", default=0.0, metavar="SECONDS", help="Wait so long for a deployment under way.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def command(layout: Layout, site: str, file: Path, patience: float, as_json: bool) -> int:
+    """Deploy FILE to SITE now, without the daemon.
+
+    FILE stays where it is, unless it lies in the site's drop directory. Ends with 3 when the tarball was rejected, 1
+    when this host could not deploy it, 5 when another deployment of the site is under way.
+    """
+    configured = read_site(layout, site)
+    upload = _upload(configured, file)
+    log = EventLog(layout)
+    try:
+        with _cancellable() as cancelled, _progress(not as_json) as progress:
+            # Below --root the log is this very terminal, which gets the outcome anyhow.
+            emit = log.emit if layout.is_host else _discard
+            context = Context(layout, emit, progress, lambda: bool(cancelled))
+            deployment = deploy(configured, upload, context, patience)
+    except NotComplete as error:
+        raise Failed(error.problem, error.message, error.hint) from error
+    _print(deployment, as_json)
+    return STATUSES[deployment.outcome]
+
+
+def _discard(_: Event) -> None:
+    """No record."""
+
+
+def _upload(site: Site, file: Path) -> Upload:
+    if not file.exists():
+        raise Failed("no-such-file", f"there is no file {printable(str(file))}")
+    directory = file.parent.resolve()
+    is_dropped = site.incoming.exists() and directory.samefile(site.incoming)
+    return Upload(directory, file.name, is_dropped)
+
+
+@contextmanager
+def _cancellable() -> Iterator[list[int]]:
+    """SIGINT and SIGTERM end the deployment at its next step, and never in the middle of the swap."""
+    cancelled: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    old = [signal.signal(number, lambda n, _: cancelled.append(n)) for number in numbers]
+    try:
+        yield cancelled
+    finally:
+        for number, handler in zip(numbers, old, strict=True):
+            signal.signal(number, handler)
+
+
+class _Silent:
+    """No progress, for a pipe."""
+
+    def __call__(self, stage: Stage, fraction: float | None, release: str) -> None:
+        pass
+
+
+class _Bar:
+    """A progress bar for a terminal."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        # No refreshing thread: a guardian is forked during the deployment, and a fork copies locks but no threads.
+        columns = (TextColumn("{task.description:<8}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+        self.progress = Progress(*columns, TimeElapsedColumn(), auto_refresh=False, transient=True)
+        self._task = self.progress.add_task("")
+
+    def __call__(self, stage: Stage, fraction: float | None, release: str) -> None:
+        del release
+        self.progress.update(self._task, description=stage.value, completed=(fraction or 0.0) * 100)
+        self.progress.refresh()
+
+
+@contextmanager
+def _progress(is_wanted: bool) -> Iterator[Callable[[Stage, float | None, str], None]]:
+    if not is_wanted or not click.get_text_stream("stdout").isatty():
+        yield _Silent()
+        return
+    bar = _Bar()
+    with bar.progress:
+        yield bar
+
+
+def _print(deployment: Deployment, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(deployment.document(), indent=2, default=str))
+        return
+    what = deployment.release or deployment.file_name
+    if deployment.outcome is Outcome.LIVE:
+        click.echo(f"{deployment.site}: {what} is live; {describe_pause(deployment.pause_usec, deployment.paused)}")
+    elif deployment.outcome is Outcome.UNCHANGED:
+        click.echo(f"{deployment.site}: {what} is live already; nothing was touched")
+    else:
+        click.echo(f"{deployment.site}: {what} {deployment.outcome.value}: {deployment.reason}", err=True)
+        click.echo(deployment.hint, err=True)

@@ -1,0 +1,187 @@
+"""``swapd init``."""
+
+from __future__ import annotations
+
+import grp
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+import tomli_w
+
+from swapd.host import processes, records
+from swapd.host.configuration import read_sites
+from swapd.host.files import write_durably
+from swapd.model.config import Site
+from swapd.model.config_parser import Source, parse_site
+from swapd.model.errors import Failed, UsageError
+from swapd.model.layout import Layout
+from swapd.model.release import SITE_NAME, printable
+
+GROUP = "swapd"  # whose members may drop tarballs; made by the package's sysusers file
+DROP_IN_DIRECTORY = Path("/etc/systemd/system/swapd.service.d")
+
+
+@click.command
+@click.argument("site")
+@click.option(
+    "--live",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The path that httpd serves: a directory, a symbolic link, or not there yet.",
+)
+@click.option("--restart/--no-restart", default=True, help="Restart the unit, so that its sandbox takes the site in.")
+@click.pass_obj
+def command(layout: Layout, site: str, live: Path, restart: bool) -> None:
+    """Configure SITE and make its directories; then say what to do next.
+
+    A configuration that is there is kept as it is, and its directories are made again where they are missing.
+    """
+    configured, is_new = make_site(layout, site, {"live": str(Path(os.path.abspath(live)))})
+    click.echo(f"{'wrote' if is_new else 'kept'} {layout.site_file(site)}")
+    click.echo(_describe_live(configured))
+    click.echo(_describe_httpd(configured))
+    if layout.is_host:
+        drop_in = write_drop_in(configured)
+        click.echo(f"wrote {drop_in}: the unit's sandbox may write to {configured.live.parent}")
+        _restart_unit(restart)
+    click.echo("\n".join(["", "Next:", *_next_steps(layout, configured)]))
+
+
+def make_site(layout: Layout, name: str, document: Mapping[str, Any]) -> tuple[Site, bool]:
+    """Writes the site's configuration unless it has one, and makes its directories with their modes.
+
+    Returns the site as configured, and whether it is new. ``ConfigurationError`` before anything is made when the
+    document, or any other site's file, is wrong.
+    """
+    if not SITE_NAME.fullmatch(name):
+        raise UsageError(
+            "bad-site-name",
+            f"{printable(name)} cannot name a site",
+            "A site's name has lower-case letters, digits, - and _, starts with a letter or digit, and has at most 63.",
+        )
+    path = layout.site_file(name)
+    sites = read_sites(layout)
+    is_new = not path.exists()
+    if is_new:
+        text = _TEMPLATE.format(name=name, keys=tomli_w.dumps(document))
+        parse_site(name, Source(str(path), text), None, layout)
+        layout.sites.mkdir(mode=0o755, parents=True, exist_ok=True)
+        write_durably(path, text.encode())
+        try:
+            sites = read_sites(layout)
+        except BaseException:
+            path.unlink()  # it clashes with another site: nothing has been made
+            raise
+    site = sites[next(known for known in sites if known == name)]
+    if not is_new and str(site.live) != document["live"]:
+        raise UsageError(
+            "site-exists",
+            f"{path} is there already, with live = {site.live}",
+            "Edit that file, or choose another name; an existing configuration is never overwritten.",
+        )
+    _make_directories(layout, site)
+    return site, is_new
+
+
+_TEMPLATE = """\
+# The site {name}, for swapd. Every other key has a default: see swapd.toml(5).
+{keys}"""
+
+
+def _make_directories(layout: Layout, site: Site) -> None:
+    records.make_state_directories(layout, site.name)
+    site.live.parent.mkdir(parents=True, exist_ok=True)
+    site.releases.mkdir(mode=0o755, exist_ok=True)
+    site.incoming.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    site.incoming.mkdir(mode=0o700, exist_ok=True)
+    try:
+        os.chown(site.incoming, -1, grp.getgrnam(GROUP).gr_gid)
+    except KeyError:
+        if layout.is_host:
+            raise Failed(
+                "no-group",
+                f"there is no group {GROUP}",
+                "Make it with systemd-sysusers, or groupadd --system swapd, and run this again.",
+            ) from None
+    except PermissionError:
+        if layout.is_host:
+            raise
+    # Set-group-ID: what members drop belongs to the group; no other user may look in.
+    site.incoming.chmod(0o2770)
+
+
+def write_drop_in(site: Site) -> Path:
+    """Opens the site's directories to the unit's sandbox: the file that does. Takes effect when the unit restarts.
+
+    The common parent is opened, once: a bind mount for each of live and releases would make the exchange EXDEV.
+    """
+    parents = {site.live.parent}
+    if site.live.parent not in site.releases.parents:
+        parents.add(site.releases)
+    if Path("/var/spool/swapd") not in site.incoming.parents:
+        parents.add(site.incoming)
+    lines = [
+        f"# Written by swapd init for the site {site.name}: where its releases are swapped.",
+        "[Service]",
+        # The dash: a directory that is lost must not keep the daemon from serving the other sites.
+        *(f'ReadWritePaths="-{str(path).replace("%", "%%")}"' for path in sorted(parents)),
+    ]
+    path = DROP_IN_DIRECTORY / f"site-{site.name}.conf"
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    write_durably(path, ("\n".join(lines) + "\n").encode())
+    return path
+
+
+def _restart_unit(is_wanted: bool) -> None:
+    if not is_wanted or not Path("/run/systemd/system").is_dir() or shutil.which("systemctl") is None:
+        click.echo("restart the unit for it: systemctl daemon-reload && systemctl restart swapd")
+        return
+    for arguments in (["daemon-reload"], ["restart", "swapd.service"]):
+        done = subprocess.run(["systemctl", *arguments], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Failed(
+                "cannot-restart",
+                f"systemctl {' '.join(arguments)}: {done.stderr.strip()}",
+                "The site is configured. See systemctl status swapd, then restart it.",
+            )
+    click.echo("restarted swapd.service")
+
+
+def _describe_live(site: Site) -> str:
+    if site.live.is_symlink():
+        return f"{site.live} is a symbolic link to {os.readlink(site.live)}: it will be replaced by rename"
+    if site.live.is_dir():
+        return f"{site.live} is a directory: it will be exchanged, and kept as the release adopted@…"
+    return f"{site.live} is not there yet: it will be a symbolic link into {site.releases}"
+
+
+def _describe_httpd(site: Site) -> str:
+    masters = processes.find_masters(site.pause.processes, site.pause.user)
+    names = " or ".join(site.pause.processes)
+    if not masters:
+        return f"no process called {names} runs now: a deployment finds it when it does, and pauses nothing till then"
+    found = []
+    for pid in masters:
+        children = processes.descendants([pid], site.pause.processes, ())
+        users = {psutil.Process(child.identity.pid).username() for child in children}
+        found.append(f"{psutil.Process(pid).name()} (pid {pid}, {len(children)} children of {', '.join(users)})")
+        for child in children:
+            child.close()
+    return f"the web server that a swap pauses: {'; '.join(found)}"
+
+
+def _next_steps(layout: Layout, site: Site) -> list[str]:
+    if not layout.is_host:
+        return [f"  cp {site.name}-1.tar.gz {site.incoming}/"]
+    return [
+        f"  let a user drop tarballs:  adduser USER {GROUP}      (or: usermod -aG {GROUP} USER)",
+        f"  deploy, from anywhere:     scp {site.name}-1.tar.gz USER@{socket.gethostname()}:{site.incoming}/",
+        f"  see what happened:         swapd status {site.name}; journalctl -u swapd",
+    ]

@@ -1,0 +1,21 @@
+"""``swapd resume``."""
+
+from __future__ import annotations
+
+import click
+
+from swapd.host.eventlog import EventLog
+from swapd.ledger import Context
+from swapd.model.layout import Layout
+from swapd.recover import resume
+
+
+@click.command
+@click.pass_obj
+def command(layout: Layout) -> None:
+    """Resume whatever swapd stopped; safe at any time.
+
+    Waits for a pause that is going on, up to its longest time. What swapd did not stop stays as it is.
+    """
+    count = resume(Context(layout, EventLog(layout).emit, lambda *_: None))
+    click.echo(f"resumed {count} processes" if count else "nothing of swapd's was stopped")

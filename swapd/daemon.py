@@ -1,0 +1,362 @@
+"""The daemon: watches the drop directories, hands uploads to one worker for each site, and tells systemd. No policy."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from typing import Any
+
+from swapd import __version__
+from swapd.host import records
+from swapd.host.configuration import read_sites
+from swapd.host.eventlog import EventLog
+from swapd.host.notify import Notifier
+from swapd.host.watch import Watch
+from swapd.ledger import Context, is_retried
+from swapd.model import events
+from swapd.model.config import Site
+from swapd.model.errors import ConfigurationError, Failed
+from swapd.model.layout import Layout
+from swapd.model.record import LiveRelease, Marker, now
+from swapd.model.release import Outcome, SiteName, Upload, is_tarball, printable
+from swapd.model.status import SiteStatus, status_line
+from swapd.recover import resume
+from swapd.stages.arrive import Answer, Arrivals, look
+from swapd.stages.mark import remove_pending_marker, write_marker
+from swapd.worker import upload_document
+
+RESCAN = 30.0  # seconds after which every drop directory is looked at, whatever the events say
+RESTART_DELAY = 2.0  # seconds before a worker that died is started again
+STOP_PATIENCE = 60.0  # seconds that a worker may take to end its deployment when we stop; the unit allows more
+
+
+class SiteDesk:
+    """One site as the daemon sees it: what arrived, what waits in line, and the worker that deploys."""
+
+    def __init__(self, site: Site, layout: Layout) -> None:
+        self.site = site
+        self._layout = layout
+        self.arrivals = Arrivals(_answered(layout, site.name))
+        self.queue: deque[Upload] = deque()
+        self.current: Upload | None = None
+        self.worker: subprocess.Popen[bytes] | None = None
+        self.is_ready = False
+        self.must_recover = bool(records.find_pending(layout, site.name))
+        self.not_before = 0.0
+        self.stage = ""
+        self.fraction: float | None = None
+        self.trouble = ""
+        self.live: LiveRelease | None = None
+        self.look_at = 0.0
+        self.buffer = b""
+        self.marked: dict[str, str] = {}  # why each upload that has a pending marker of ours waits
+        self.read_live()
+
+    def read_live(self) -> None:
+        """What the site's record says is live."""
+        try:
+            self.live = records.read_state(self._layout, self.site.name).live
+        except Failed as error:
+            self.trouble = error.message
+
+    def start_worker(self) -> None:
+        """Starts the site's worker, which recovers first."""
+        self.worker = subprocess.Popen(
+            [sys.executable, "-m", "swapd.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self.is_ready, self.buffer = False, b""
+        self._send({"root": str(self._layout.root), "site": self.site.name, "configuration": self.site.document()})
+
+    def _send(self, document: dict[str, Any]) -> None:
+        if self.worker is not None and self.worker.stdin is not None:
+            try:
+                self.worker.stdin.write(json.dumps(document).encode() + b"\n")
+                self.worker.stdin.flush()
+            except BrokenPipeError:
+                pass  # it died: its end of output says so
+
+    def hand_over(self) -> None:
+        """Gives the worker its next upload, or ends it when there is none."""
+        if self.worker is None or self.worker.stdin is None or not self.is_ready or self.current is not None:
+            return
+        if self.queue:
+            self.current = self.queue.popleft()
+            self._send(upload_document(self.current))
+        elif not self.worker.stdin.closed:
+            self.worker.stdin.close()
+
+    def status(self) -> SiteStatus:
+        waiting = len(self.queue) + len(self.arrivals.waiting())
+        return SiteStatus(self.site.name, self.live, self.stage, self.fraction, waiting, self.trouble)
+
+
+def _answered(layout: Layout, site: SiteName) -> dict[str, Answer]:
+    """The uploads that were rejected or failed as they are, by the newest record of each name."""
+    newest: dict[str, Answer] = {}
+    seen: set[str] = set()
+    for deployment in records.read_deployments(layout, site):
+        if not deployment.is_dropped or deployment.file_name in seen:
+            continue
+        seen.add(deployment.file_name)
+        if deployment.outcome in (Outcome.REJECTED, Outcome.FAILED) and not is_retried(deployment):
+            newest[deployment.file_name] = (deployment.fingerprint, deployment.sidecar)
+    return newest
+
+
+class Daemon:
+    """``run`` is all of its life."""
+
+    def __init__(self, layout: Layout) -> None:
+        """Reads the configuration; ``ConfigurationError`` when there is no good one to start with."""
+        self._layout = layout
+        self._log = EventLog(layout)
+        self._notifier = Notifier()
+        self._selector = selectors.DefaultSelector()
+        self._trouble = ""
+        self._is_stopping = False
+        self._must_look = True
+        self._desks: dict[SiteName, SiteDesk] = {}
+        self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._watch = Watch(self._raise_flag)
+        self._set_sites(read_sites(layout))
+
+    def _raise_flag(self) -> None:
+        """From watchdog's threads."""
+        try:
+            os.write(self._woken, b"e")
+        except BlockingIOError:
+            pass  # there are enough bytes in the pipe to wake anybody
+
+    def _set_sites(self, sites: dict[SiteName, Site]) -> None:
+        desks = {}
+        for name, site in sites.items():
+            old = self._desks.get(name)
+            if old is not None and (old.site == site or old.worker is not None):
+                desks[name] = old
+                if old.site != site:
+                    old.site = site  # the deployment under way ends as it began; the next worker has the new one
+                    self._retire(old)
+                continue
+            desks[name] = SiteDesk(site, self._layout)
+        for name, desk in self._desks.items():
+            if name not in sites:
+                desk.queue.clear()
+                self._retire(desk)
+        self._desks = desks
+        self._set_up_watch()
+
+    @staticmethod
+    def _retire(desk: SiteDesk) -> None:
+        """No further upload for the worker that runs: it ends after the one it has."""
+        if desk.worker is not None and desk.worker.stdin is not None and not desk.worker.stdin.closed:
+            desk.worker.stdin.close()
+
+    def _set_up_watch(self) -> None:
+        self._watch.watch(desk.site.incoming for desk in self._desks.values())
+        for desk in self._desks.values():
+            why = self._watch.missing.get(desk.site.incoming)
+            was = desk.trouble
+            desk.trouble = f"its drop directory {desk.site.incoming} is lost: {why}" if why else ""
+            if why and desk.trouble != was:
+                self._log.emit(events.drop_directory_lost(desk.site.name, str(desk.site.incoming), why))
+        self._must_look = True
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT; ends when every worker has."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)  # the byte in the wake-up pipe is what is handled
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        resume(Context(self._layout, self._log.emit, lambda *_: None))
+        self._log.emit(events.started(list(self._desks), __version__))
+        self._notifier.ready()
+        try:
+            while not self._is_stopping:
+                self._turn()
+            self._stop()
+        finally:
+            signal.set_wakeup_fd(-1)
+            self._watch.close()
+
+    def _turn(self) -> None:
+        """Once round the loop: look, hand over, tell, wait."""
+        present = time.monotonic()
+        for desk in self._desks.values():
+            if self._must_look or present >= desk.look_at:
+                self._look(desk, present)
+            self._tend(desk, present)
+        self._must_look = False
+        self._tell()
+        self._wait(self._patience())
+
+    def _look(self, desk: SiteDesk, present: float) -> None:
+        if desk.site.incoming in self._watch.missing:
+            desk.look_at = present + RESCAN
+            return
+        try:
+            ready, again = look(desk.arrivals, desk.site)
+        except OSError as error:
+            desk.trouble = f"its drop directory {desk.site.incoming} cannot be read: {error.strerror}"
+            desk.look_at = present + RESCAN
+            return
+        desk.look_at = present + min(RESCAN, again if again is not None else RESCAN)
+        known = {upload.file_name for upload in (*desk.queue, *([desk.current] if desk.current else []))}
+        desk.queue = deque(self._refreshed(desk, ready))
+        desk.queue.extend(upload for upload in ready if upload.file_name not in known)
+        self._mark_waiting(desk)
+
+    @staticmethod
+    def _refreshed(desk: SiteDesk, ready: list[Upload]) -> list[Upload]:
+        """The queue with each upload as it was seen last; what is not ready any more leaves it."""
+        latest = {upload.file_name: upload for upload in ready}
+        return [latest[upload.file_name] for upload in desk.queue if upload.file_name in latest]
+
+    def _mark_waiting(self, desk: SiteDesk) -> None:
+        """A pending marker for each tarball that has to wait, and none for one that went away meanwhile."""
+        waiting = desk.arrivals.waiting()
+        current = desk.current.file_name if desk.current else None
+        try:
+            for name, reason in waiting.items():
+                if is_tarball(name) and name != current and desk.marked.get(name) != reason:
+                    desk.marked[name] = reason
+                    write_marker(desk.site.incoming, name, Marker(Outcome.PENDING, reason, desk.site.name, now()))
+            for name in [name for name in desk.marked if name not in waiting and name != current]:
+                del desk.marked[name]
+                remove_pending_marker(desk.site.incoming, name)
+        except OSError as error:
+            self._log.emit(events.degraded(f"a marker in {desk.site.incoming}: {error.strerror}", desk.site.name))
+
+    def _tend(self, desk: SiteDesk, present: float) -> None:
+        """Starts a worker where there is work for one, and keeps it busy."""
+        wanted = bool(desk.queue) or desk.must_recover
+        if desk.worker is None and wanted and present >= desk.not_before:
+            desk.start_worker()
+            desk.must_recover = False
+            if desk.worker is not None and desk.worker.stdout is not None:
+                os.set_blocking(desk.worker.stdout.fileno(), False)
+                self._selector.register(desk.worker.stdout, selectors.EVENT_READ, desk)
+        desk.hand_over()
+
+    def _patience(self) -> float:
+        present = time.monotonic()
+        waits = [desk.look_at - present for desk in self._desks.values()]
+        waits += [
+            d.not_before - present for d in self._desks.values() if d.worker is None and (d.queue or d.must_recover)
+        ]
+        interval = self._notifier.watchdog_interval()
+        return max(0.0, min([RESCAN, *waits, *([interval] if interval else [])]))
+
+    def _tell(self) -> None:
+        """The status, and the watchdog's ping once the watch is known to work."""
+        trouble = self._watch.find_trouble()
+        if trouble is not None:
+            self._log.emit(events.watch_rebuilt(trouble))
+            self._set_up_watch()
+        self._notifier.ping()
+        self._notifier.status(status_line([desk.status() for desk in self._desks.values()], now(), self._trouble))
+
+    def _wait(self, patience: float) -> None:
+        for key, _ in self._selector.select(patience):
+            if key.fileobj == self._wake:
+                self._handle(os.read(self._wake, 65536))
+            else:
+                self._hear(key.data)
+
+    def _handle(self, bytes_: bytes) -> None:
+        """The wake-up pipe's bytes: signal numbers, and ``e`` for an event in a drop directory."""
+        if signal.SIGTERM in bytes_ or signal.SIGINT in bytes_:
+            self._is_stopping = True
+        if signal.SIGHUP in bytes_:
+            self._reload()
+        if ord("e") in bytes_:
+            self._must_look = True
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        try:
+            self._set_sites(read_sites(self._layout))
+        except ConfigurationError as error:
+            count = len(error.issues)
+            self._trouble = f"bad configuration, the one before stays in force ({count} errors, see swapd check)"
+            self._log.emit(events.configuration_refused(str(error)))
+        else:
+            self._trouble = ""
+            self._log.emit(events.reloaded(list(self._desks)))
+        self._notifier.ready()
+
+    def _hear(self, desk: SiteDesk) -> None:
+        """A worker's reports, or its end."""
+        if desk.worker is None or desk.worker.stdout is None:
+            return
+        chunk = desk.worker.stdout.read()
+        if chunk:
+            *lines, desk.buffer = (desk.buffer + chunk).split(b"\n")
+            for line in lines:
+                self._take_report(desk, json.loads(line))
+        elif chunk is not None:
+            self._bury(desk)
+
+    def _take_report(self, desk: SiteDesk, report: dict[str, Any]) -> None:
+        upload = desk.current
+        if "ready" in report:
+            desk.is_ready = True
+            desk.read_live()
+        elif "stage" in report:
+            desk.stage = f"{report['stage']} {report['release']}".strip()
+            desk.fraction = report["fraction"]
+        elif upload is not None:
+            desk.stage, desk.fraction, desk.current = "", None, None
+            if "waits" in report:
+                desk.arrivals.put_back(upload, report["reason"], time.monotonic())
+            else:
+                self._take_outcome(desk, upload, report)
+            desk.read_live()
+            desk.look_at = 0.0
+
+    @staticmethod
+    def _take_outcome(desk: SiteDesk, upload: Upload, report: dict[str, Any]) -> None:
+        if not report["is_retried"]:
+            # Also what went live: should its file not be removable, it is not deployed for ever.
+            desk.arrivals.answer(upload)
+        is_bad = report["outcome"] in (Outcome.REJECTED.value, Outcome.FAILED.value)
+        desk.trouble = f"{printable(upload.file_name)} {report['outcome']}: {report['reason']}" if is_bad else ""
+
+    def _bury(self, desk: SiteDesk) -> None:
+        """The worker has ended: in order, or by a crash that its successor recovers from."""
+        if desk.worker is None or desk.worker.stdout is None or desk.worker.stdin is None:
+            return
+        self._selector.unregister(desk.worker.stdout)
+        desk.worker.stdout.close()
+        if not desk.worker.stdin.closed:
+            desk.worker.stdin.close()
+        status = desk.worker.wait()
+        if desk.current is not None or not desk.is_ready or status != 0:
+            how = f"signal {-status}" if status < 0 else f"exit status {status}"
+            resume(Context(self._layout, self._log.emit, lambda *_: None))
+            if not self._is_stopping:
+                self._log.emit(events.degraded(f"the worker ended by {how}; its successor recovers", desk.site.name))
+            desk.must_recover = True
+            desk.not_before = time.monotonic() + RESTART_DELAY
+        desk.worker, desk.current, desk.stage, desk.fraction = None, None, "", None
+        desk.look_at = 0.0
+
+    def _stop(self) -> None:
+        """Interrupts what is under way, at its next step, and waits for it: what was begun gets its outcome."""
+        # Of removed sites, too.
+        busy = [key.data for key in self._selector.get_map().values() if isinstance(key.data, SiteDesk)]
+        self._notifier.stopping()
+        self._log.emit(events.stopping([desk.site.name for desk in busy if desk.current]))
+        for desk in busy:
+            if desk.worker is not None:
+                desk.worker.terminate()
+                self._retire(desk)
+        deadline = time.monotonic() + STOP_PATIENCE
+        while any(desk.worker for desk in busy) and time.monotonic() < deadline:
+            self._notifier.ping()
+            self._wait(0.5)

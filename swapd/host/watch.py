@@ -1,0 +1,92 @@
+"""Watching drop directories, with watchdog. An event only sets a flag: the truth is a look at the directory.
+
+Facts that this rests on:
+
+- A watched directory that is replaced, renamed, mounted over or unmounted goes deaf while watchdog's threads look
+  alive: the device and inode of the path are compared with those that were watched.
+- An exception in a handler ends the observer's thread; a directory that is missing at the start leaves it half
+  started; an overflow of the kernel's queue is silent. So liveness is checked, and a rescan comes now and then.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+# How long a watcher's threads are waited for at the end, seconds.
+JOIN_PATIENCE = 2.0
+
+
+class _Flag(FileSystemEventHandler):
+    """Says that something happened in a drop directory."""
+
+    def __init__(self, raise_flag: Callable[[], None]) -> None:
+        self._raise = raise_flag
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        # Reading a file, as swapd itself does, is no news.
+        if event.event_type not in ("opened", "closed_no_write"):
+            self._raise()
+
+
+class Watch:
+    """Watches drop directories and calls ``raise_flag``, from another thread, when something happens in one."""
+
+    def __init__(self, raise_flag: Callable[[], None]) -> None:
+        self._raise_flag = raise_flag
+        self._observer: BaseObserver | None = None
+        self._watched: dict[Path, tuple[int, int]] = {}
+        self.missing: dict[Path, str] = {}
+
+    def watch(self, directories: Iterable[Path]) -> None:
+        """Watches these directories from now on, and no others; ``missing`` says why some cannot be."""
+        self.close()
+        observer = Observer()
+        self._watched, self.missing = {}, {}
+        observer.start()
+        for directory in directories:
+            try:
+                identity = _identity(directory)
+                observer.schedule(_Flag(self._raise_flag), str(directory), recursive=False)
+            except OSError as error:
+                self.missing[directory] = error.strerror or str(error)
+                continue
+            self._watched[directory] = identity
+        self._observer = observer
+        self._raise_flag()
+
+    def find_trouble(self) -> str | None:
+        """Why the watch must be set up anew, or None while it works."""
+        if self._observer is None or not self._observer.is_alive():
+            return "its thread has ended"
+        if any(not emitter.is_alive() for emitter in self._observer.emitters):
+            return "the thread of one directory has ended"
+        for directory, identity in self._watched.items():
+            try:
+                if _identity(directory) != identity:
+                    return f"{directory} is another directory now"
+            except OSError as error:
+                return f"{directory}: {error.strerror}"
+        for directory in self.missing:
+            if directory.is_dir() and os.access(directory, os.R_OK | os.X_OK):
+                return f"{directory} is there again"
+        return None
+
+    def close(self) -> None:
+        """Ends the watch's threads."""
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join(JOIN_PATIENCE)
+            self._observer = None
+
+
+def _identity(directory: Path) -> tuple[int, int]:
+    status = os.stat(directory)
+    if not directory.is_dir():
+        raise NotADirectoryError(20, "not a directory", str(directory))
+    return status.st_dev, status.st_ino

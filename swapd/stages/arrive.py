@@ -1,0 +1,164 @@
+"""Arrive: which files of a drop directory are complete uploads that wait for an answer.
+
+Facts that this stage rests on:
+
+- Events are hints: scp and sftp report a cut-off upload as a finished one, sftp's rename reports a new file only, a
+  memory-mapped writer and remote NFS nothing, and the queue can overflow. The truth is a look at the directory.
+- Complete means: its sidecar is there (and ``verify`` finds that it matches), or it has been quiet for ``settle``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from swapd.host.files import fingerprint
+from swapd.model.config import Require, Site
+from swapd.model.release import MARKER_SUFFIXES, SIDECAR_SUFFIXES, Fingerprint, Upload, printable
+
+# Names under which clients keep what they have not finished: rsync, WinSCP, curl and browsers, editors.
+UNFINISHED = (".part", ".filepart", ".tmp", "~")
+# How often a file that somebody has open, or that waits for something, is looked at again without an event, seconds.
+PATIENCE = 5.0
+
+Answer = tuple[Fingerprint | None, Fingerprint | None]  # of an upload and of its digest sidecar
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A name in the drop directory that asks for an answer."""
+
+    name: str
+    is_regular: bool
+    fingerprint: Fingerprint
+    sidecar: Fingerprint | None
+
+    @property
+    def answer(self) -> Answer:
+        return self.fingerprint, self.sidecar
+
+
+def scan(incoming: Path) -> list[Seen]:
+    """What lies in the drop directory now, oldest first. Raises ``OSError`` when it cannot be read."""
+    statuses: dict[str, os.stat_result] = {}
+    with os.scandir(incoming) as listing:
+        for entry in listing:
+            try:
+                statuses[entry.name] = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+    seen = []
+    for name, status in statuses.items():
+        if name.startswith(".") or name.endswith((*UNFINISHED, *MARKER_SUFFIXES, *SIDECAR_SUFFIXES)):
+            continue
+        sidecar = statuses.get(f"{name}.sha256")
+        seen.append(
+            Seen(name, stat.S_ISREG(status.st_mode), fingerprint(status), fingerprint(sidecar) if sidecar else None)
+        )
+    return sorted(seen, key=lambda item: (item.fingerprint.mtime_ns, item.name))
+
+
+@dataclass(slots=True)
+class _Waiting:
+    seen: Seen
+    since: float  # of time.monotonic(): when it was first seen like this
+    retry_at: float = 0.0  # not before; for one that was found incomplete
+    is_tried: bool = False  # as it is, unsettled
+    reason: str = ""
+
+
+class Arrivals:
+    """Remembers what was seen in one drop directory, and decides what is ready. Values only: no disk, no clock."""
+
+    def __init__(self, answered: Mapping[str, Answer]) -> None:
+        """``answered``: uploads, by printable name, that were rejected or failed as they are."""
+        self._answered = dict(answered)
+        self._waiting: dict[str, _Waiting] = {}
+        self._next_look: float | None = None
+
+    def update(self, seen: Iterable[Seen], site: Site, now: float, wall: float) -> list[Upload]:
+        """What may be taken up now, oldest first. ``now`` is time.monotonic(), ``wall`` time.time()."""
+        present = {item.name: item for item in seen}
+        self._waiting = {name: waiting for name, waiting in self._waiting.items() if name in present}
+        self._next_look = None
+        ready = []
+        for name, item in present.items():
+            if self._answered.get(printable(name)) == item.answer:
+                self._waiting.pop(name, None)
+                continue
+            waiting = self._waiting.get(name)
+            if waiting is None or waiting.seen.answer != item.answer:
+                waiting = self._waiting[name] = _Waiting(item, now)
+            settles = site.verify.settle - self._quiet(waiting, now, wall)
+            if self._is_ready(waiting, site, settles <= 0, now):
+                ready.append(Upload(site.incoming, name, True, settles <= 0, item.fingerprint, item.sidecar))
+            elif settles > 0 or now < waiting.retry_at:
+                again = settles if settles > 0 else waiting.retry_at - now
+                self._next_look = again if self._next_look is None else min(self._next_look, again)
+        return ready
+
+    @staticmethod
+    def _quiet(waiting: _Waiting, now: float, wall: float) -> float:
+        """Seconds for which the upload and its sidecar have not changed: the inode's own change time cannot be set."""
+        changed = [state.ctime_ns / 1e9 for state in waiting.seen.answer if state is not None]
+        return max(now - waiting.since, wall - max(changed))
+
+    @staticmethod
+    def _is_ready(waiting: _Waiting, site: Site, is_settled: bool, now: float) -> bool:
+        item = waiting.seen
+        if now < waiting.retry_at and not (is_settled and waiting.is_tried):
+            return False
+        if not item.is_regular:
+            return True
+        if item.sidecar is None and site.verify.require is not Require.INTEGRITY:
+            waiting.reason = f"waits for its sidecar {printable(item.name)}.sha256"
+            return False
+        if item.sidecar is not None and not waiting.is_tried:
+            return True
+        if not is_settled:
+            waiting.reason = "waits until it has been quiet"
+        return is_settled
+
+    def put_back(self, upload: Upload, reason: str, now: float) -> None:
+        """It was found incomplete: not again before it changes, settles, or ``PATIENCE`` is over."""
+        waiting = self._waiting.get(upload.file_name)
+        if waiting is not None:
+            # One that settles meanwhile is taken up then; one that had settled is open, or waits for its sidecar.
+            waiting.is_tried = not upload.is_settled
+            waiting.retry_at = now + PATIENCE
+            waiting.reason = reason
+
+    def answer(self, upload: Upload) -> None:
+        """It was rejected or failed as it is: not again before it, or its sidecar, changes."""
+        self._answered[printable(upload.file_name)] = (upload.fingerprint, upload.sidecar)
+        self._waiting.pop(upload.file_name, None)
+
+    def forget_absent(self, present: Iterable[str]) -> list[str]:
+        """Forgets answers to uploads that are gone; returns their printable names."""
+        names = {printable(name) for name in present}
+        gone = [name for name in self._answered if name not in names]
+        for name in gone:
+            del self._answered[name]
+        return gone
+
+    def waiting(self) -> dict[str, str]:
+        """Why each upload that is not ready waits, by name."""
+        return {name: waiting.reason for name, waiting in self._waiting.items()}
+
+    @property
+    def next_look(self) -> float | None:
+        """Seconds after which something may become ready without an event, from the last ``update``; None for never."""
+        return self._next_look
+
+
+def look(arrivals: Arrivals, site: Site) -> tuple[list[Upload], float | None]:
+    """Looks at the site's drop directory: what is ready, and after how many seconds to look again at the latest."""
+    seen = scan(site.incoming)
+    now, wall = time.monotonic(), time.time()
+    ready = arrivals.update(seen, site, now, wall)
+    arrivals.forget_absent(item.name for item in seen)
+    return ready, arrivals.next_look
