@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,11 +83,8 @@ def _cancellable() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-class _Silent:
+def _show_nothing(stage: Stage, fraction: float | None, release: str) -> None:
     """No progress, for a pipe."""
-
-    def __call__(self, stage: Stage, fraction: float | None, release: str) -> None:
-        pass
 
 
 class _Bar:
@@ -108,8 +106,8 @@ class _Bar:
 
 @contextmanager
 def _progress(is_wanted: bool) -> Iterator[Callable[[Stage, float | None, str], None]]:
-    if not is_wanted or not click.get_text_stream("stdout").isatty():
-        yield _Silent()
+    if not is_wanted or not sys.stdout.isatty():
+        yield _show_nothing
         return
     bar = _Bar()
     with bar.progress:
