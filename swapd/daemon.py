@@ -33,7 +33,7 @@ from swapd.worker import upload_document
 
 RESCAN = 30.0  # seconds after which every drop directory is looked at, whatever the events say
 RESTART_DELAY = 2.0  # seconds before a worker that died is started again
-STOP_PATIENCE = 60.0  # seconds that a worker may take to end its deployment when we stop; the unit allows more
+STOP_PATIENCE = 45.0  # seconds that a worker may take to end its deployment when we stop; the unit allows 60
 
 
 class SiteDesk:
