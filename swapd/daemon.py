@@ -51,7 +51,8 @@ class SiteDesk:
         self.not_before = 0.0
         self.stage = ""
         self.fraction: float | None = None
-        self.trouble = ""
+        self.trouble = ""  # what went wrong with the last upload
+        self.lost = ""  # what is wrong with the drop directory
         self.live: LiveRelease | None = None
         self.look_at = 0.0
         self.buffer = b""
@@ -92,8 +93,9 @@ class SiteDesk:
             self.worker.stdin.close()
 
     def status(self) -> SiteStatus:
-        waiting = len(self.queue) + len(self.arrivals.waiting())
-        return SiteStatus(self.site.name, self.live, self.stage, self.fraction, waiting, self.trouble)
+        waiting = len(self.arrivals.waiting()) - (self.current is not None)
+        trouble = ", ".join(filter(None, (self.lost, self.trouble)))
+        return SiteStatus(self.site.name, self.live, self.stage, self.fraction, max(waiting, 0), trouble)
 
 
 def _answered(layout: Layout, site: SiteName) -> dict[str, Answer]:
@@ -161,9 +163,8 @@ class Daemon:
         self._watch.watch(desk.site.incoming for desk in self._desks.values())
         for desk in self._desks.values():
             why = self._watch.missing.get(desk.site.incoming)
-            was = desk.trouble
-            desk.trouble = f"its drop directory {desk.site.incoming} is lost: {why}" if why else ""
-            if why and desk.trouble != was:
+            was, desk.lost = desk.lost, f"its drop directory {desk.site.incoming} is lost: {why}" if why else ""
+            if why and desk.lost != was:
                 self._log.emit(events.drop_directory_lost(desk.site.name, str(desk.site.incoming), why))
         self._must_look = True
 
@@ -202,7 +203,7 @@ class Daemon:
         try:
             ready, again = look(desk.arrivals, desk.site)
         except OSError as error:
-            desk.trouble = f"its drop directory {desk.site.incoming} cannot be read: {error.strerror}"
+            desk.lost = f"its drop directory {desk.site.incoming} cannot be read: {error.strerror}"
             desk.look_at = present + RESCAN
             return
         desk.look_at = present + min(RESCAN, again if again is not None else RESCAN)

@@ -133,6 +133,9 @@ def write_drop_in(site: Site) -> Path:
         # The dash: a directory that is lost must not keep the daemon from serving the other sites.
         *(f'ReadWritePaths="-{str(path).replace("%", "%%")}"' for path in sorted(parents)),
     ]
+    if any(home in site.live.parents for home in map(Path, ("/home", "/root", "/run/user"))):
+        # ProtectHome=yes of the unit would hide the site; read-only shows the homes, and the line above opens one place.
+        lines.append("ProtectHome=read-only")
     path = DROP_IN_DIRECTORY / f"site-{site.name}.conf"
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     write_durably(path, ("\n".join(lines) + "\n").encode())

@@ -29,8 +29,8 @@ class _Flag(FileSystemEventHandler):
         self._raise = raise_flag
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        # Reading a file, as swapd itself does, is no news.
-        if event.event_type not in ("opened", "closed_no_write"):
+        # Reading a file, as swapd itself does, is no news; nor is each write of an upload that goes on.
+        if event.event_type in ("created", "moved", "closed", "deleted"):
             self._raise()
 
 

@@ -59,7 +59,8 @@ def scan(incoming: Path) -> list[Seen]:
         seen.append(
             Seen(name, stat.S_ISREG(status.st_mode), fingerprint(status), fingerprint(sidecar) if sidecar else None)
         )
-    return sorted(seen, key=lambda item: (item.fingerprint.mtime_ns, item.name))
+    # By the time of the last change to the inode, which an uploader cannot set as it can the time of modification.
+    return sorted(seen, key=lambda item: (item.fingerprint.ctime_ns, item.name))
 
 
 @dataclass(slots=True)
@@ -95,6 +96,7 @@ class Arrivals:
                 waiting = self._waiting[name] = _Waiting(item, now)
             settles = site.verify.settle - self._quiet(waiting, now, wall)
             if self._is_ready(waiting, site, settles <= 0, now):
+                waiting.reason = "waits for its turn"
                 ready.append(Upload(site.incoming, name, True, settles <= 0, item.fingerprint, item.sidecar))
             elif settles > 0 or now < waiting.retry_at:
                 again = settles if settles > 0 else waiting.retry_at - now
@@ -146,7 +148,7 @@ class Arrivals:
         return gone
 
     def waiting(self) -> dict[str, str]:
-        """Why each upload that is not ready waits, by name."""
+        """Why each upload waits, by name; also those that are ready."""
         return {name: waiting.reason for name, waiting in self._waiting.items()}
 
     @property
