@@ -134,7 +134,7 @@ def write_drop_in(site: Site) -> Path:
         *(f'ReadWritePaths="-{str(path).replace("%", "%%")}"' for path in sorted(parents)),
     ]
     if any(home in site.live.parents for home in map(Path, ("/home", "/root", "/run/user"))):
-        # ProtectHome=yes of the unit would hide the site; read-only shows the homes, and the line above opens one place.
+        # The unit's ProtectHome=yes would hide the site; so the homes are shown, and the line above opens one place.
         lines.append("ProtectHome=read-only")
     path = DROP_IN_DIRECTORY / f"site-{site.name}.conf"
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
