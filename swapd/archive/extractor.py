@@ -1,0 +1,144 @@
+"""An archive becomes a tree: streams, members, names and the tree put together.
+
+Nothing is trusted and nothing is kept that grows with the archive, but the texts of symlinks and a number for each
+name that is not ASCII, and both have their limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from swapd.archive.blocks import BlockReader
+from swapd.archive.budget import Budget
+from swapd.archive.limits import Limits
+from swapd.archive.members import Kind, Member, MemberReader
+from swapd.archive.names import Parts, parse_name, parse_target, shown
+from swapd.archive.streams import Stream
+from swapd.archive.tree import Tree
+from swapd.model.errors import Failed, Rejected
+from swapd.model.release import Compression
+
+MEMBERS_PER_REPORT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What came of an archive: how many of each (links of both kinds), and the bytes of all files."""
+
+    files: int
+    directories: int
+    links: int
+    bytes: int
+
+
+def extract_archive(
+    descriptor: int,
+    compression: Compression,
+    into: int,
+    limits: Limits,
+    *,
+    strip_components: int | None,
+    progress: Callable[[int], None],
+) -> Extracted:
+    """Extracts the tarball that ``descriptor`` is open for into the empty directory that ``into`` is open for.
+
+    After it returned, every member is there, and the tarball was read to its verified end. Files have mode 0644 or
+    0755 and the archive's times, directories 0755 and the present; owners are the caller's. Nothing is synced.
+
+    ``strip_components`` takes that many components from each name, as GNU tar does; None unwraps an archive whose
+    only entry at the top is a directory. ``progress`` gets the bytes of the tarball that were read, at least for each
+    MiB and each 256 members; what it raises ends the extraction.
+
+    ``Rejected`` when anything is wrong with the archive, ``Failed`` when zstd is needed and missing, ``OSError`` when
+    the host cannot (ENOSPC, EIO …). The tree is then incomplete and to be thrown away; no thread, child or
+    descriptor is left. The offset of ``descriptor`` may have moved.
+    """
+    try:
+        with Stream(descriptor, compression, progress) as stream:
+            budget = Budget(limits, stream.size)
+            with Tree(into, budget) as tree:
+                extraction = _Extraction(MemberReader(BlockReader(stream), budget), tree, limits, strip_components)
+                extraction.read_members(stream.report)
+                if strip_components is None:
+                    tree.unwrap()
+                tree.make_symlinks(stream.report)
+                return extraction.result()
+    except MemoryError as error:
+        # What an archive can ask for is limited, so this host has less than that.
+        raise Failed(
+            "out-of-memory", "there is not enough memory to extract", "Raise MemoryMax= of the unit."
+        ) from error
+
+
+class _Extraction:
+    """One run over the members."""
+
+    def __init__(self, reader: MemberReader, tree: Tree, limits: Limits, strip_components: int | None) -> None:
+        self._reader = reader
+        self._tree = tree
+        self._max_depth = limits.max_depth
+        self._strip = strip_components or 0
+        self._files = 0
+        self._links = 0
+        self._bytes = 0
+
+    def read_members(self, report: Callable[[], None]) -> None:
+        """Takes in all members, up to the archive's end."""
+        count = 0
+        while member := self._reader.next_member():
+            count += 1
+            if count % MEMBERS_PER_REPORT == 0:
+                report()
+            name = parse_name(member.name, self._max_depth)
+            if not name.parts and member.kind is not Kind.DIRECTORY:
+                raise Rejected.because(
+                    "not-a-plain-name", f"{shown(member.name)} is a {member.kind.value}", "Pack the tarball again."
+                )
+            parts = name.stripped(self._strip)
+            # A member whose name is stripped away is checked all the same, and vanishes; `.` is there already.
+            if member.kind is Kind.SYMLINK:
+                self._add_symlink(member, parts)
+            elif member.kind is Kind.HARD_LINK:
+                self._add_hard_link(member, parts)
+            elif parts and member.kind is Kind.DIRECTORY:
+                self._tree.add_directory(parts)
+            elif parts:
+                self._add_file(member, parts)
+        if not self._files:
+            self._refuse_empty(count)
+
+    def result(self) -> Extracted:
+        """What was counted."""
+        return Extracted(self._files, self._tree.directories, self._links, self._bytes)
+
+    def _add_file(self, member: Member, parts: Parts) -> None:
+        self._tree.add_file(parts, self._reader.body(), is_executable=member.is_executable, mtime=member.mtime)
+        self._files += 1
+        self._bytes += member.size
+
+    def _add_symlink(self, member: Member, parts: Parts | None) -> None:
+        target = parse_target(member.target, member.name, self._max_depth)
+        if parts:
+            self._tree.add_symlink(parts, target)
+            self._links += 1
+
+    def _add_hard_link(self, member: Member, parts: Parts | None) -> None:
+        target = parse_name(member.target, self._max_depth).stripped(self._strip)
+        if not parts:
+            return
+        if not target:
+            raise Rejected.because(
+                "hard-link-to-missing",
+                f"{shown(member.name)} is a hard link to {shown(member.target)}, which is not extracted",
+                "Let strip_components take away less.",
+            )
+        self._tree.add_hard_link(parts, target)
+        self._links += 1
+
+    def _refuse_empty(self, members: int) -> None:
+        if members and self._strip:
+            what, hint = "no file is left of it", f"Is strip_components = {self._strip} right for it?"
+        else:
+            what, hint = "it holds no file", "Pack the site's files, not an empty directory."
+        raise Rejected.because("empty-archive", f"{what}, in {members} members", hint)
