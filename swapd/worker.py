@@ -19,6 +19,7 @@ from swapd.deploy import deploy
 from swapd.host import records
 from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
+from swapd.host.linux import prctl_set_name
 from swapd.ledger import Context, is_retried
 from swapd.model.config import Site
 from swapd.model.config_parser import parse_document
@@ -124,6 +125,7 @@ def main() -> None:
     first = json.loads(sys.stdin.readline())
     layout = Layout(Path(first["root"]))
     site = parse_document(first["site"], first["configuration"], layout)
+    prctl_set_name(f"swapd {site.name}")  # what ps and top show
     # Nothing but reports may reach the daemon's pipe.
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
