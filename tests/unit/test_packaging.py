@@ -171,20 +171,28 @@ def test_manual_pages_are_well_formed(page: str) -> None:
     subprocess.run(["mandoc", "-T", "lint", "-W", "warning", str(PACKAGING / "man" / page)], check=True)
 
 
-def test_staged_installation_is_complete_and_runs_from_its_prefix(tmp_path: Path) -> None:
-    def make(verb: str) -> None:
-        environment = {**os.environ, "DESTDIR": str(tmp_path), "PREFIX": "/opt/swapd"}
-        subprocess.run([str(PACKAGING / "install"), verb], env=environment, check=True)
+def run_install(verb: str, *, destdir: Path, prefix: str) -> None:
+    environment = {**os.environ, "DESTDIR": str(destdir), "PREFIX": prefix}
+    subprocess.run([str(PACKAGING / "install"), verb], env=environment, check=True)
 
-    make("install")
+
+def test_staged_installation_is_complete_and_goes_away(tmp_path: Path) -> None:
+    run_install("install", destdir=tmp_path, prefix="/opt/swapd")
     below = tmp_path / "opt/swapd"
     assert "ExecStart=/opt/swapd/bin/swapd run" in (below / "lib/systemd/system/swapd.service").read_text()
     assert {path.name for path in below.glob("lib/*.d/*")} == {"swapd.conf"}
     assert (below / "share/man/man8/swapd.8").is_file()
     assert (below / "lib/swapd/swapd/model/layout.py").is_file()
-    assert 'sys.path.insert(0, "/opt/swapd/lib/swapd")' in (below / "bin/swapd").read_text()
-    make("uninstall")
+    run_install("uninstall", destdir=tmp_path, prefix="/opt/swapd")
     assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
+
+
+def test_installation_runs_from_its_prefix(tmp_path: Path) -> None:
+    run_install("install", destdir=Path("/"), prefix=str(tmp_path))
+    program = [sys.executable, "-I", str(tmp_path / "bin/swapd")]
+    said = subprocess.run([*program, "--version"], cwd="/", capture_output=True, text=True, check=True).stdout
+    assert swapd.__version__ in said
+    assert (tmp_path / "lib/swapd/swapd/__pycache__").is_dir(), "it ran from somewhere else"
 
 
 def load_bootstrap() -> ModuleType:
