@@ -6,109 +6,31 @@ import json
 import os
 import selectors
 import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from typing import Any
 
 from swapd import __version__
-from swapd.host import records
+from swapd.desk import SiteDesk
 from swapd.host.configuration import read_sites
 from swapd.host.eventlog import EventLog
 from swapd.host.notify import Notifier
 from swapd.host.watch import Watch
-from swapd.ledger import Context, is_retried
+from swapd.ledger import Context
 from swapd.model import events
 from swapd.model.config import Site
-from swapd.model.errors import ConfigurationError, Failed
+from swapd.model.errors import ConfigurationError
 from swapd.model.layout import Layout
-from swapd.model.record import LiveRelease, Marker, now
+from swapd.model.record import Marker, now
 from swapd.model.release import Outcome, SiteName, Upload, is_tarball, printable
-from swapd.model.status import SiteStatus, status_line
+from swapd.model.status import status_line
 from swapd.recover import resume
-from swapd.stages.arrive import Answer, Arrivals, look
+from swapd.stages.arrive import look
 from swapd.stages.mark import remove_pending_marker, write_marker
-from swapd.worker import upload_document
 
 RESCAN = 30.0  # seconds after which every drop directory is looked at, whatever the events say
 RESTART_DELAY = 2.0  # seconds before a worker that died is started again
 STOP_PATIENCE = 45.0  # seconds that a worker may take to end its deployment when we stop; the unit allows 60
-
-
-class SiteDesk:
-    """One site as the daemon sees it: what arrived, what waits in line, and the worker that deploys."""
-
-    def __init__(self, site: Site, layout: Layout) -> None:
-        self.site = site
-        self._layout = layout
-        self.arrivals = Arrivals(_answered(layout, site.name))
-        self.queue: deque[Upload] = deque()
-        self.current: Upload | None = None
-        self.worker: subprocess.Popen[bytes] | None = None
-        self.is_ready = False
-        self.must_recover = bool(records.find_pending(layout, site.name))
-        self.not_before = 0.0
-        self.stage = ""
-        self.fraction: float | None = None
-        self.trouble = ""  # what went wrong with the last upload
-        self.lost = ""  # what is wrong with the drop directory
-        self.live: LiveRelease | None = None
-        self.look_at = 0.0
-        self.buffer = b""
-        self.marked: dict[str, str] = {}  # why each upload that has a pending marker of ours waits
-        self.read_live()
-
-    def read_live(self) -> None:
-        """What the site's record says is live."""
-        try:
-            self.live = records.read_state(self._layout, self.site.name).live
-        except Failed as error:
-            self.trouble = error.message
-
-    def start_worker(self) -> None:
-        """Starts the site's worker, which recovers first."""
-        self.worker = subprocess.Popen(
-            [sys.executable, "-m", "swapd.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        self.is_ready, self.buffer = False, b""
-        self._send({"root": str(self._layout.root), "site": self.site.name, "configuration": self.site.document()})
-
-    def _send(self, document: dict[str, Any]) -> None:
-        if self.worker is not None and self.worker.stdin is not None:
-            try:
-                self.worker.stdin.write(json.dumps(document).encode() + b"\n")
-                self.worker.stdin.flush()
-            except BrokenPipeError:
-                pass  # it died: its end of output says so
-
-    def hand_over(self) -> None:
-        """Gives the worker its next upload, or ends it when there is none."""
-        if self.worker is None or self.worker.stdin is None or not self.is_ready or self.current is not None:
-            return
-        if self.queue:
-            self.current = self.queue.popleft()
-            self._send(upload_document(self.current))
-        elif not self.worker.stdin.closed:
-            self.worker.stdin.close()
-
-    def status(self) -> SiteStatus:
-        waiting = len(self.arrivals.waiting()) - (self.current is not None)
-        trouble = ", ".join(filter(None, (self.lost, self.trouble)))
-        return SiteStatus(self.site.name, self.live, self.stage, self.fraction, max(waiting, 0), trouble)
-
-
-def _answered(layout: Layout, site: SiteName) -> dict[str, Answer]:
-    """The uploads that were rejected or failed as they are, by the newest record of each name."""
-    newest: dict[str, Answer] = {}
-    seen: set[str] = set()
-    for deployment in records.read_deployments(layout, site):
-        if not deployment.is_dropped or deployment.file_name in seen:
-            continue
-        seen.add(deployment.file_name)
-        if deployment.outcome in (Outcome.REJECTED, Outcome.FAILED) and not is_retried(deployment):
-            newest[deployment.file_name] = (deployment.fingerprint, deployment.sidecar)
-    return newest
 
 
 class Daemon:
@@ -143,21 +65,15 @@ class Daemon:
                 desks[name] = old
                 if old.site != site:
                     old.site = site  # the deployment under way ends as it began; the next worker has the new one
-                    self._retire(old)
+                    old.retire_worker()
                 continue
             desks[name] = SiteDesk(site, self._layout)
         for name, desk in self._desks.items():
             if name not in sites:
                 desk.queue.clear()
-                self._retire(desk)
+                desk.retire_worker()
         self._desks = desks
         self._set_up_watch()
-
-    @staticmethod
-    def _retire(desk: SiteDesk) -> None:
-        """No further upload for the worker that runs: it ends after the one it has."""
-        if desk.worker is not None and desk.worker.stdin is not None and not desk.worker.stdin.closed:
-            desk.worker.stdin.close()
 
     def _set_up_watch(self) -> None:
         self._watch.watch(desk.site.incoming for desk in self._desks.values())
@@ -356,7 +272,7 @@ class Daemon:
         for desk in busy:
             if desk.worker is not None:
                 desk.worker.terminate()
-                self._retire(desk)
+                desk.retire_worker()
         deadline = time.monotonic() + STOP_PATIENCE
         while any(desk.worker for desk in busy) and time.monotonic() < deadline:
             self._notifier.ping()

@@ -15,6 +15,7 @@ from swapd.model.record import Deployment, SiteState
 from swapd.model.release import PauseCost, Release, Stage, StagedRelease, Tarball, Upload
 from swapd.recover import recover
 from swapd.stages import pause, swap
+from swapd.stages.choose import Choice, choose
 from swapd.stages.claim import claim
 from swapd.stages.extract import extract
 from swapd.stages.prepare import prepare
@@ -51,7 +52,7 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
         state = records.read_state(context.layout, site.name)
         if _is_unchanged(site, tarball, state):
             return ledger.end_unchanged()
-        choice = swap.choose(site)
+        choice = choose(site)
         ledger.enter(Stage.EXTRACT)
         report = _reporter(ledger, Stage.EXTRACT, tarball.size)
         extracted = extract(verified, site, ledger.deployment.id, report)
@@ -71,10 +72,10 @@ def _is_unchanged(site: Site, tarball: Tarball, state: SiteState) -> bool:
     return site.live.stat().st_ino == live.tree.inode
 
 
-def _swap(site: Site, staged: StagedRelease, choice: swap.Choice, state: SiteState, ledger: Ledger) -> Release:
+def _swap(site: Site, staged: StagedRelease, choice: Choice, state: SiteState, ledger: Ledger) -> Release:
     """The staged release is live after this, under the intent that was written down before."""
     _keep_going(ledger)
-    plan = swap.plan(site, staged, choice, state, ledger.deployment.id)
+    plan = swap.plan(site, staged, choice.strategy, state, ledger.deployment.id)
     ledger.enter(Stage.SWAP)
     ledger.intend(plan.intent)
     cost: PauseCost | None = None

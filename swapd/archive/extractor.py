@@ -61,7 +61,7 @@ def extract_archive(
                 extraction = _Extraction(MemberReader(BlockReader(stream), budget), tree, limits, strip_components)
                 extraction.read_members(stream.report)
                 if strip_components is None:
-                    tree.unwrap()
+                    tree.unwrap(stream.report)
                 tree.make_symlinks(stream.report)
                 return extraction.result()
     except MemoryError as error:
@@ -124,17 +124,23 @@ class _Extraction:
             self._links += 1
 
     def _add_hard_link(self, member: Member, parts: Parts | None) -> None:
-        target = parse_name(member.target, self._max_depth).stripped(self._strip)
-        if not parts:
-            return
-        if not target:
+        target = parse_name(member.target, self._max_depth)
+        if target.is_slashed or not target.parts:
+            raise Rejected.because(
+                "hard-link-to-directory",
+                f"{shown(member.name)} is a hard link to {shown(member.target)}, a directory by its name",
+                "Pack the tarball again.",
+            )
+        target_parts = target.stripped(self._strip)
+        if parts and not target_parts:
             raise Rejected.because(
                 "hard-link-to-missing",
-                f"{shown(member.name)} is a hard link to {shown(member.target)}, which is not extracted",
+                f"{shown(member.name)} is a hard link to {shown(member.target)}, which strip_components leaves out",
                 "Let strip_components take away less.",
             )
-        self._tree.add_hard_link(parts, target)
-        self._links += 1
+        if parts and target_parts:
+            self._tree.add_hard_link(parts, target_parts)
+            self._links += 1
 
     def _refuse_empty(self, members: int) -> None:
         if members and self._strip:

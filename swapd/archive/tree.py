@@ -115,7 +115,7 @@ class Tree:
         self._links[path] = target
         self._note(parts)
 
-    def unwrap(self) -> None:
+    def unwrap(self, progress: Callable[[], None]) -> None:
         """Where the only entry at the top is a directory, its children take its place."""
         with os.scandir(self._into) as entries:
             top = [entry.name for entry in itertools.islice(entries, 2)]
@@ -131,6 +131,7 @@ class Tree:
             os.rename(top[0], aside, src_dir_fd=self._into, dst_dir_fd=self._into)
             # A directory that is changed while it is read may leave names out: read again until none is left.
             while names := _first_names(wrapper):
+                progress()
                 for name in names:
                     os.rename(name, name, src_dir_fd=wrapper, dst_dir_fd=self._into)
         finally:

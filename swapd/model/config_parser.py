@@ -10,166 +10,25 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
 
+from swapd.model import config_values
 from swapd.model.config import Mtime, Pause, PauseMode, Require, Site, Strategy, Verify
+from swapd.model.config_values import WrongValue, shown
 from swapd.model.errors import ConfigurationError, ConfigurationIssue
 from swapd.model.layout import Layout
 from swapd.model.release import SITE_NAME, SiteName, printable
-from swapd.model.units import DURATION_UNITS, SIZE_UNITS, exact_duration, parse_duration, parse_size
 
 T = TypeVar("T")
 
-# What the contract names and a later version brings: an error that says so, never silently something weaker.
-NOT_YET: dict[Enum, str] = {
-    Strategy.PINNED: "this version has auto, exchange, symlink and rename",
-    Require.SIGNATURE: "this version has integrity and digest",
-}
 LATER_KEYS = {
     *("group", "queue", "drift", "path", "hooks", "health", "database", "assets", "php", "balancer", "extract"),
     *("verify.newer_only", "verify.allow_links_to", "allow_links_to"),
     *("pause.unit", "pause.exe", "pause.by"),
 }
-# Pausing one of these stops the machine, the way into it, or swapd itself.
-NEVER_PAUSED = {"systemd", "init", "sshd", "swapd", "dbus-daemon", "systemd-journald", "systemd-logind", "journald"}
-
-
-class WrongValue(ValueError):
-    """A value that a key cannot have: what is wrong, and what would be right."""
-
-    def __init__(self, message: str, right: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.right = right
-
-
-def _shown(value: object) -> str:
-    return printable(repr(value), 60)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise WrongValue(f"{_shown(value)} is not a text", 'write a text in quotes, such as "…"')
-    return value
-
-
-def _choice(kind: type[Enum]) -> Callable[[object], Any]:
-    def parse(value: object) -> Enum:
-        for member in kind:
-            if member.value == value:
-                if member in NOT_YET:
-                    raise WrongValue(f'"{value}" is not available yet', NOT_YET[member])
-                return member
-        right = ", ".join(f'"{member.value}"' for member in kind if member not in NOT_YET)
-        raise WrongValue(f"{_shown(value)} is not one of its values", f"write one of {right}")
-
-    return parse
-
-
-def _integer(least: int, why: str = "") -> Callable[[object], int]:
-    def parse(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise WrongValue(f"{_shown(value)} will not do", f"write a whole number, {least} or more{why}")
-        return value
-
-    return parse
-
-
-def _strip_components(value: object) -> int | None:
-    if value == "auto":
-        return None
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 32:
-        return value
-    raise WrongValue(f"{_shown(value)} will not do", 'write "auto" or a whole number from 0 to 32')
-
-
-def _duration(least: float, most: float) -> Callable[[object], float]:
-    limits = f"{exact_duration(least)} to {exact_duration(most)}"
-    right = f'write a number with its unit ({", ".join(DURATION_UNITS)}), from {limits}, such as "2s"'
-
-    def parse(value: object) -> float:
-        try:
-            seconds = parse_duration(value if isinstance(value, str) else "")
-        except ValueError:
-            raise WrongValue(f"{_shown(value)} is not a duration", right) from None
-        if not least <= seconds <= most:
-            raise WrongValue(f"{_shown(value)} is out of range", right)
-        return seconds
-
-    return parse
-
-
-def _size(value: object) -> int:
-    right = f'write a number with its unit ({", ".join(SIZE_UNITS)}), such as "4GiB"'
-    try:
-        size = parse_size(value if isinstance(value, str) else "")
-    except ValueError:
-        raise WrongValue(f"{_shown(value)} is not a size", right) from None
-    if size < 1:
-        raise WrongValue(f"{_shown(value)} leaves no room", right)
-    return size
-
-
-def _absolute_path(value: object) -> Path:
-    text = _text(value)
-    path = PurePosixPath(text)
-    right = 'write a whole path from /, without "." or "..", such as "/var/www/shop"'
-    if not path.is_absolute() or ".." in path.parts or text != str(path) or text.startswith("//"):
-        raise WrongValue(f"{_shown(value)} is not an absolute path in its normal form", right)
-    if text != printable(text, 4096):
-        raise WrongValue(f"{_shown(value)} has characters that cannot be printed", right)
-    return Path(text)
-
-
-def _live_path(value: object) -> Path:
-    path = _absolute_path(value)
-    if path.parent == Path("/") or path == Path("/"):
-        # The sandbox opens the live path's parent directory: that must not be the whole machine.
-        raise WrongValue(f"{_shown(value)} stands directly below /", "move the site into a directory of its own")
-    if len(path.name.encode()) > 200:
-        raise WrongValue("its last component is longer than 200 bytes", "choose a shorter one")
-    return path
-
-
-def _inner_paths(value: object) -> tuple[str, ...]:
-    right = 'write a list of paths inside a release, such as ["index.php"], without leading / and without ".."'
-    if not isinstance(value, list):
-        raise WrongValue(f"{_shown(value)} is not a list", right)
-    for item in value:
-        path = PurePosixPath(item) if isinstance(item, str) else PurePosixPath("/")
-        if path.is_absolute() or ".." in path.parts or not path.parts or str(path) != item.rstrip("/"):
-            raise WrongValue(f"{_shown(item)} is not a path inside a release", right)
-    return tuple(item.rstrip("/") for item in value)
-
-
-def _processes(value: object) -> tuple[str, ...]:
-    right = 'write a list of process names, such as ["httpd", "apache2"]'
-    if not isinstance(value, list) or not value:
-        raise WrongValue(f"{_shown(value)} is not a list of names", right)
-    for item in value:
-        if not isinstance(item, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", item):
-            raise WrongValue(f"{_shown(item)} is not a process's name", right)
-        if item in NEVER_PAUSED:
-            raise WrongValue(f"{_shown(item)} must never be stopped", right)
-    return tuple(value)
-
-
-def _owner(value: object) -> str:
-    text = _text(value)
-    if text and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?:[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", text):
-        raise WrongValue(f"{_shown(value)} is not an owner", 'write "USER:GROUP", such as "www-data:www-data"')
-    return text
-
-
-def _user(value: object) -> str:
-    text = _text(value)
-    if text and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", text):
-        raise WrongValue(f"{_shown(value)} is not a user's name", 'write a name, such as "www-data"')
-    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +101,7 @@ class _Table:
                 self.layers.append((document, values))
             else:
                 self._report(
-                    document, "", f"{_shown(values)} is not a table", f"write [{'.'.join(path)}] above its keys"
+                    document, "", f"{shown(values)} is not a table", f"write [{'.'.join(path)}] above its keys"
                 )
 
     def _report(self, document: Document, key: str, message: str, right: str) -> None:
@@ -280,34 +139,36 @@ class _Table:
 
 def _parse_layers(name: SiteName, layers: list[Document], layout: Layout, issues: list[ConfigurationIssue]) -> Site:
     top = _Table((), layers, issues)
-    live = top.take("live", _live_path, Path("/nonexistent/live"))
+    live = top.take("live", config_values.parse_live_path, Path("/nonexistent/live"))
     verify = _Table(("verify",), layers, issues)
     pause = _Table(("pause",), layers, issues)
     site = Site(
         name=name,
         live=live,
-        strategy=top.take("strategy", _choice(Strategy), Strategy.AUTO),
-        incoming=top.take("incoming", _absolute_path, layout.spool / name),
-        releases=top.take("releases", _absolute_path, live.with_name(f"{live.name}.releases")),
-        keep=top.take("keep", _integer(2, ": the live release and the one before it are always kept"), 5),
-        owner=top.take("owner", _owner, ""),
-        mtime=top.take("mtime", _choice(Mtime), Mtime.RELEASE),
-        strip_components=top.take("strip_components", _strip_components, None),
-        must_contain=top.take("must_contain", _inner_paths, ()),
-        shared=top.take("shared", _inner_paths, ()),
+        strategy=top.take("strategy", config_values.parse_choice(Strategy), Strategy.AUTO),
+        incoming=top.take("incoming", config_values.parse_absolute_path, layout.spool / name),
+        releases=top.take("releases", config_values.parse_absolute_path, live.with_name(f"{live.name}.releases")),
+        keep=top.take(
+            "keep", config_values.parse_integer(2, ": the live release and the one before it are always kept"), 5
+        ),
+        owner=top.take("owner", config_values.parse_owner, ""),
+        mtime=top.take("mtime", config_values.parse_choice(Mtime), Mtime.RELEASE),
+        strip_components=top.take("strip_components", config_values.parse_strip_components, None),
+        must_contain=top.take("must_contain", config_values.parse_inner_paths, ()),
+        shared=top.take("shared", config_values.parse_inner_paths, ()),
         verify=Verify(
-            require=verify.take("require", _choice(Require), Require.INTEGRITY),
-            allowed_signers=verify.take("allowed_signers", _absolute_path, layout.allowed_signers),
-            settle=verify.take("settle", _duration(0.1, 3600), 2.0),
-            max_tarball=verify.take("max_tarball", _size, 4 * 2**30),
-            max_extracted=verify.take("max_extracted", _size, 16 * 2**30),
-            max_entries=verify.take("max_entries", _integer(1), 1_000_000),
+            require=verify.take("require", config_values.parse_choice(Require), Require.INTEGRITY),
+            allowed_signers=verify.take("allowed_signers", config_values.parse_absolute_path, layout.allowed_signers),
+            settle=verify.take("settle", config_values.parse_seconds(0.1, 3600), 2.0),
+            max_tarball=verify.take("max_tarball", config_values.parse_bytes, 4 * 2**30),
+            max_extracted=verify.take("max_extracted", config_values.parse_bytes, 16 * 2**30),
+            max_entries=verify.take("max_entries", config_values.parse_integer(1), 1_000_000),
         ),
         pause=Pause(
-            mode=pause.take("mode", _choice(PauseMode), PauseMode.AUTO),
-            processes=pause.take("processes", _processes, ("httpd", "apache2")),
-            max=pause.take("max", _duration(0.01, 10), 1.0),
-            user=pause.take("user", _user, ""),
+            mode=pause.take("mode", config_values.parse_choice(PauseMode), PauseMode.AUTO),
+            processes=pause.take("processes", config_values.parse_processes, ("httpd", "apache2")),
+            max=pause.take("max", config_values.parse_seconds(0.01, 10), 1.0),
+            user=pause.take("user", config_values.parse_user, ""),
         ),
     )
     top.finish(("verify", "pause"))

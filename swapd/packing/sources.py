@@ -212,7 +212,7 @@ def _name_issues(members: Iterable[Member]) -> Iterator[Issue]:
 def _link_issues(links: dict[str, str]) -> Iterator[Issue]:
     for path, target in links.items():
         try:
-            parse_target(os.fsencode(target), path, DEEPEST)
+            parse_target(os.fsencode(target), os.fsencode(path), DEEPEST)
             LinkResolver(links, DEEPEST).resolve(path)
         except Rejected as refusal:
             yield from refusal.issues

@@ -1,13 +1,9 @@
-"""Swap: the rename that makes a staged release live, and what must be so before it and done after it.
+"""Swap: the rename that makes a staged release live, and what is done right before and after it.
 
 Facts that this stage rests on:
 
 - rename(2) over a symbolic link and renameat2(2) with RENAME_EXCHANGE have no instant without a live path: no ENOENT
   in 2.7 million looks. Two renames have one, and need the pause.
-- RENAME_EXCHANGE is refused across filesystems, across two bind mounts of one filesystem, and on a mount point; some
-  FUSE filesystems report success and destroy the target. So it is tried beforehand in the real directories, and
-  judged by the inodes.
-- A mount below the live path moves away with the old tree.
 - Only fsync of both parent directories makes the renames survive a power cut; it takes up to 100 ms, so it follows
   the resume.
 """
@@ -22,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 
 from swapd.host.files import fsync_directory, remove_tree
-from swapd.host.linux import RENAME_EXCHANGE, RENAME_NOREPLACE, mount_points, renameat2
+from swapd.host.linux import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
 from swapd.host.refusals import explain
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed
@@ -51,14 +47,6 @@ class Move(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """How this site is swapped on this host now, and why."""
-
-    strategy: Strategy
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
     """A swap that is ready: only its renames are left."""
 
@@ -70,96 +58,18 @@ class Plan:
     outgoing: Path  # under which the old tree waits for its name; only for TREE_TWICE
 
 
-def choose(site: Site) -> Choice:
-    """The strategy for the site as its paths are now; ``Failed`` says what on this host stands in the way of it.
-
-    After this, the releases directory is there. Nothing else has changed.
-    """
-    _check_paths(site)
-    try:
-        site.releases.mkdir(mode=0o755, exist_ok=True)
-    except OSError as error:
-        raise explain(error, site.releases.parent) from error
-    _check_filesystem(site)
-    if site.live.is_symlink() or not os.path.lexists(site.live):
-        kind = "a symbolic link" if site.live.is_symlink() else "not there yet"
-        if site.strategy in (Strategy.AUTO, Strategy.SYMLINK):
-            return Choice(Strategy.SYMLINK, f"{site.live} is {kind}")
-    else:
-        kind = "a directory"
-    if site.strategy is Strategy.RENAME:
-        return Choice(Strategy.RENAME, "the configuration says so")
-    obstacle = _find_exchange_obstacle(site)
-    if obstacle is None:
-        strategy = Strategy.EXCHANGE if site.strategy is Strategy.AUTO else site.strategy
-        return Choice(strategy, f"{site.live} is {kind} and its filesystem can exchange")
-    if site.strategy is Strategy.AUTO:
-        return Choice(Strategy.RENAME, f"{site.live} is {kind} and cannot be exchanged: {obstacle}")
-    raise Failed(
-        "cannot-exchange",
-        f"{site.live} is {kind} and cannot be exchanged: {obstacle}",
-        f'{SAFE} Write strategy = "rename" or "auto" in the site\'s configuration.',
-    )
-
-
-def _check_paths(site: Site) -> None:
-    if not site.live.parent.is_dir():
-        raise Failed("no-parent", f"there is no directory {site.live.parent}", f"{SAFE} Make it, or correct live.")
-    if os.path.lexists(site.live) and not site.live.is_symlink() and not site.live.is_dir():
-        raise Failed("live-is-a-file", f"{site.live} is a file", f"{SAFE} Move it away, or correct live.")
-    for point in map(Path, mount_points()):
-        if point == site.live or site.live in point.parents:
-            raise Failed(
-                "live-is-mounted",
-                f"{point} is a mount point: a rename cannot take it along",
-                f"{SAFE} Mount it elsewhere, above {site.live}, or list it in shared.",
-            )
-
-
-def _check_filesystem(site: Site) -> None:
-    live = site.live if site.live.is_dir() and not site.live.is_symlink() else site.live.parent
-    if site.releases.stat().st_dev != live.stat().st_dev:
-        raise Failed(
-            "releases-on-another-filesystem",
-            f"{site.releases} is not on the filesystem of {site.live}: nothing can be renamed between them",
-            f"{SAFE} Set releases in the site's configuration to a directory on that filesystem, such as "
-            f"{site.live}.releases.",
-        )
-
-
-def _find_exchange_obstacle(site: Site) -> str | None:
-    """Why two directories in the real places cannot be exchanged, or None: tried, and judged by the inodes."""
-    name = f".swapd-probe-{secrets.token_hex(4)}"
-    here, there = site.live.parent / name, site.releases / name
-    try:
-        here.mkdir()
-        there.mkdir()
-        before = here.stat().st_ino, there.stat().st_ino
-        renameat2(str(here), str(there), RENAME_EXCHANGE)
-        after = there.stat().st_ino, here.stat().st_ino
-    except OSError as error:
-        return str(error.strerror)
-    finally:
-        for probe in (here, there):
-            try:
-                probe.rmdir()
-            except FileNotFoundError:
-                pass
-    return None if before == after else "the filesystem reports success and does something else"
-
-
-def plan(site: Site, staged: StagedRelease, choice: Choice, state: SiteState, deployment: DeploymentId) -> Plan:
+def plan(site: Site, staged: StagedRelease, strategy: Strategy, state: SiteState, deployment: DeploymentId) -> Plan:
     """Everything but the renames is done after this: the tree stands under its last name before the swap.
 
-    ``Failed`` when the live path is not what ``choice`` was made for any more.
+    ``Failed`` when the live path is not what ``strategy`` was chosen for any more.
     """
     link = site.releases / f".link-{deployment}"
     is_link, is_missing = site.live.is_symlink(), not os.path.lexists(site.live)
-    if choice.strategy is Strategy.SYMLINK:
+    if strategy is Strategy.SYMLINK:
         move = Move.LINK if is_link or is_missing else Move.LINK_FOR_TREE
     elif is_missing:
         move = Move.TREE_FIRST
-    elif choice.strategy is Strategy.RENAME:
+    elif strategy is Strategy.RENAME:
         move = Move.TREE_TWICE
     else:
         move = Move.TREE

@@ -1,0 +1,100 @@
+"""One site as the daemon sees it: what arrived, what waits in line, and the worker that deploys."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import deque
+from typing import Any
+
+from swapd.host import records
+from swapd.ledger import is_retried
+from swapd.model.config import Site
+from swapd.model.errors import Failed
+from swapd.model.layout import Layout
+from swapd.model.record import LiveRelease
+from swapd.model.release import Outcome, SiteName, Upload
+from swapd.model.status import SiteStatus
+from swapd.stages.arrive import Answer, Arrivals
+from swapd.worker import upload_document
+
+
+class SiteDesk:
+    """What the daemon keeps for one site."""
+
+    def __init__(self, site: Site, layout: Layout) -> None:
+        self.site = site
+        self._layout = layout
+        self.arrivals = Arrivals(_answered(layout, site.name))
+        self.queue: deque[Upload] = deque()
+        self.current: Upload | None = None
+        self.worker: subprocess.Popen[bytes] | None = None
+        self.is_ready = False
+        self.must_recover = bool(records.find_pending(layout, site.name))
+        self.not_before = 0.0
+        self.stage = ""
+        self.fraction: float | None = None
+        self.trouble = ""  # what went wrong with the last upload
+        self.lost = ""  # what is wrong with the drop directory
+        self.live: LiveRelease | None = None
+        self.look_at = 0.0
+        self.buffer = b""
+        self.marked: dict[str, str] = {}  # why each upload that has a pending marker of ours waits
+        self.read_live()
+
+    def read_live(self) -> None:
+        """What the site's record says is live."""
+        try:
+            self.live = records.read_state(self._layout, self.site.name).live
+        except Failed as error:
+            self.trouble = error.message
+
+    def retire_worker(self) -> None:
+        """No further upload for the worker that runs: it ends after the one it has."""
+        if self.worker is not None and self.worker.stdin is not None and not self.worker.stdin.closed:
+            self.worker.stdin.close()
+
+    def start_worker(self) -> None:
+        """Starts the site's worker, which recovers first."""
+        self.worker = subprocess.Popen(
+            [sys.executable, "-m", "swapd.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self.is_ready, self.buffer = False, b""
+        self._send({"root": str(self._layout.root), "site": self.site.name, "configuration": self.site.document()})
+
+    def _send(self, document: dict[str, Any]) -> None:
+        if self.worker is not None and self.worker.stdin is not None:
+            try:
+                self.worker.stdin.write(json.dumps(document).encode() + b"\n")
+                self.worker.stdin.flush()
+            except BrokenPipeError:
+                pass  # it died: its end of output says so
+
+    def hand_over(self) -> None:
+        """Gives the worker its next upload, or ends it when there is none."""
+        if self.worker is None or self.worker.stdin is None or not self.is_ready or self.current is not None:
+            return
+        if self.queue:
+            self.current = self.queue.popleft()
+            self._send(upload_document(self.current))
+        else:
+            self.retire_worker()
+
+    def status(self) -> SiteStatus:
+        waiting = len(self.arrivals.waiting()) - (self.current is not None)
+        trouble = ", ".join(filter(None, (self.lost, self.trouble)))
+        return SiteStatus(self.site.name, self.live, self.stage, self.fraction, max(waiting, 0), trouble)
+
+
+def _answered(layout: Layout, site: SiteName) -> dict[str, Answer]:
+    """The uploads that were rejected or failed as they are, by the newest record of each name."""
+    newest: dict[str, Answer] = {}
+    seen: set[str] = set()
+    for deployment in records.read_deployments(layout, site):
+        if not deployment.is_dropped or deployment.file_name in seen:
+            continue
+        seen.add(deployment.file_name)
+        if deployment.outcome in (Outcome.REJECTED, Outcome.FAILED) and not is_retried(deployment):
+            newest[deployment.file_name] = (deployment.fingerprint, deployment.sidecar)
+    return newest
