@@ -95,7 +95,7 @@ def nothing_left_behind(request: pytest.FixtureRequest, expected: Expected) -> I
         yield
         return
     web: WebHost = request.getfixturevalue("web")
-    before = journal.cursor(web.host)
+    before = journal.mark(web.host)
     restarts = web.unit("NRestarts")
     yield
     # A pause that is under way is no leftover; one that outlasts every allowed pause is.

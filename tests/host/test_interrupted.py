@@ -72,7 +72,7 @@ def test_stop_ends_a_deployment_cleanly_and_start_takes_it_up_again(
     web: WebHost, shop: Site, first: Packed, tmp_path: Path
 ) -> None:
     tarball = large_tarball(tmp_path, "stopped")
-    cursor = journal.cursor(web.host)
+    mark = journal.mark(web.host)
     with Load(web.host, shop.domain) as load:
         upload(shop, tarball)
         wait_for_stage(shop, "extract")
@@ -86,14 +86,14 @@ def test_stop_ends_a_deployment_cleanly_and_start_takes_it_up_again(
         marker = shop.read_marker(tarball.name)
         assert marker.outcome == marker["outcome"] == "pending"
         assert marker["reason"]
-        assert_one_story(shop.records(after=cursor), marker["deployment"], journal.INTERRUPTED)
+        assert_one_story(shop.records(after=mark), marker["deployment"], journal.INTERRUPTED)
         assert not staged_trees(shop)
         assert shop.dropped(tarball.name).read_bytes() == tarball.read_bytes()
         again = shop.outcome_after(lambda: web.run("systemctl", "start", "swapd"), tarball.name)
         assert again.outcome == "live"
     load.assert_served({"first", "stopped"})
     assert took < 30, "systemd would soon have killed it"
-    assert_one_story(shop.records(after=cursor), again["deployment"], journal.DEPLOYMENT_LIVE)
+    assert_one_story(shop.records(after=mark), again["deployment"], journal.DEPLOYMENT_LIVE)
     assert not staged_trees(shop)
 
 

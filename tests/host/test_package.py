@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,21 @@ from tests.host.visitors import Load
 from tests.host.webhost import Site, WebHost
 
 
+SETTLE = timedelta(seconds=2)  # for how long an upload without a sidecar must be quiet, by default
+
+
 @pytest.fixture
 def shop(base: Path, package: Path, tmp_path: Path) -> Iterator[Site]:
-    """A site with a release that is live and a tarball that was rejected. Its host is this test's alone."""
+    """A site that one command made, with a live release and a rejected tarball. Its host is this test's alone."""
     with booted(base) as host:
         web = WebHost(host)
-        web.install(package)
+        web.install(package, defaults="")
         site = web.new_site("shop")
         first = pack(tmp_path, "first")
-        assert site.deploy(first.tarball).outcome == "live"
+        began = datetime.now(UTC)
+        marker = site.deploy(first.tarball)
+        assert marker.outcome == "live"
+        assert marker["started"] - began >= SETTLE
         bad = tmp_path / "bad.tar.gz"
         bad.write_bytes(b"no archive")
         assert site.deploy(bad).outcome == "rejected"

@@ -78,12 +78,12 @@ def test_an_upload_goes_live(shop: Site, way: Way, tmp_path: Path) -> None:
     served = fetch(shop.web.host, shop.domain, MARK).body.decode().strip()
     name = f"shop-{way.name.lower()}"
     packed = pack(tmp_path, name, SUFFIXES[way], wrapped=way is not Way.SFTP)
-    cursor = journal.cursor(shop.web.host)
+    mark = journal.mark(shop.web.host)
     started = datetime.now(UTC)
     with Load(shop.web.host, shop.domain) as load:
         marker = shop.deploy(packed.tarball, way)
         assert_live(shop, packed, marker)
-        assert_told(shop, packed, marker, journal_after=cursor, started=started)
+        assert_told(shop, packed, marker, journal_after=mark, started=started)
     load.assert_served({served, name})
 
 
@@ -208,7 +208,7 @@ def assert_live(site: Site, packed: Packed, marker: Marker) -> None:
     assert not site.dropped(packed.tarball.name).exists()
 
 
-def assert_told(site: Site, packed: Packed, marker: Marker, *, journal_after: str, started: datetime) -> None:
+def assert_told(site: Site, packed: Packed, marker: Marker, *, journal_after: int, started: datetime) -> None:
     """Marker, journal and status line agree about the deployment."""
     ended = datetime.now(UTC)
     assert marker["outcome"] == "live"

@@ -56,11 +56,11 @@ def test_a_reload_keeps_the_good_configuration_until_the_bad_one_is_mended(
     good = file.read_text()
     pid = web.unit("MainPID")
     expected.warning(MESSAGE_ID=journal.CONFIGURATION_REFUSED, PRIORITY="3")
-    cursor = journal.cursor(web.host)
+    mark = journal.mark(web.host)
     file.write_text(f'{good}\nkeeep = 3\nkeep = "many"\n')
-    reload_and_wait(web, cursor, journal.CONFIGURATION_REFUSED)
+    reload_and_wait(web, mark, journal.CONFIGURATION_REFUSED)
     (refusal,) = [
-        item for item in journal.records(web.host, after=cursor) if item["MESSAGE_ID"] == journal.CONFIGURATION_REFUSED
+        item for item in journal.records(web.host, after=mark) if item["MESSAGE_ID"] == journal.CONFIGURATION_REFUSED
     ]
     assert "/etc/swapd/sites/shop.toml" in refusal["MESSAGE"]
     assert "keeep" in refusal["MESSAGE"]
@@ -72,19 +72,19 @@ def test_a_reload_keeps_the_good_configuration_until_the_bad_one_is_mended(
     packed = pack(tmp_path, "while-refused")
     assert shop.deploy(packed.tarball).outcome == "live"
     file.write_text(good)
-    cursor = journal.cursor(web.host)
-    reload_and_wait(web, cursor, journal.RELOADED)
+    mark = journal.mark(web.host)
+    reload_and_wait(web, mark, journal.RELOADED)
     wait_until(lambda: "configuration" not in web.status_line(), "the status is as before", explain=web.describe)
     assert web.unit("MainPID") == pid
     packed = pack(tmp_path, "after-mending")
     assert shop.deploy(packed.tarball).outcome == "live"
 
 
-def reload_and_wait(web: WebHost, cursor: str, message_id: str) -> None:
+def reload_and_wait(web: WebHost, mark: int, message_id: str) -> None:
     """`systemctl reload` only sends a signal; the journal tells when the configuration was read."""
     web.run("systemctl", "reload", "swapd")
     wait_until(
-        lambda: journal.records(web.host, "--unit=swapd", f"MESSAGE_ID={message_id}", after=cursor),
+        lambda: journal.records(web.host, "--unit=swapd", f"MESSAGE_ID={message_id}", after=mark),
         f"a record {message_id}",
         explain=web.describe,
     )
