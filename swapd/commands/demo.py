@@ -134,19 +134,17 @@ def _packed(edition: Edition, directory: Path) -> Packed:
 
 def play(stage: Stage) -> None:
     """Deploys the first release, says how to deploy the next, and lets the daemon's log be seen until Ctrl-C."""
-    with web_server(stage.site.live) as server, daemon(stage.layout, None) as running:
-        introduce(stage, server)
-        drop(stage.first, stage.site.incoming)
-        wait_for_outcome(stage.site.incoming, stage.first.tarball.name, running)
-        check_served(server, FIRST)
-        explain(stage, server)
-        try:
+    try:
+        with web_server(stage.site.live) as server, daemon(stage.layout, None) as running:
+            introduce(stage, server)
+            drop(stage.first, stage.site.incoming)
+            wait_for_outcome(stage.site.incoming, stage.first.tarball.name, running)
+            check_served(server, FIRST)
+            explain(stage, server)
             running.wait()
-        except KeyboardInterrupt:
-            click.echo("\nstopping")
-        else:
             raise Failed("demo-daemon-ended", f"the daemon ended with status {running.returncode}")
-    click.echo(f"Everything has stopped. What it left is in {stage.directory}; remove it when you like.")
+    except KeyboardInterrupt:
+        click.echo(f"\nEverything has stopped. What it left is in {stage.directory}; remove it when you like.")
 
 
 def play_once(stage: Stage) -> None:

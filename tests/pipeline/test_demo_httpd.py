@@ -6,63 +6,51 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
 from swapd.demo.httpd import PROCESS_NAME, UNPRIVILEGED
+from swapd.demo.play import PATIENCE, WebServer, wait_until, web_server
 from swapd.host.processes import child_pids, find_masters, read_status
 
 WORKERS = 3
-DEADLINE = 20.0
 ROOT = Path(__file__).parents[2]
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {DEADLINE:.0f} s: {what}"
-        time.sleep(0.01)
-
-
-def is_ready(worker: int) -> bool:
-    """Whether a worker has done what it does with signals blocked, before it serves."""
-    status = Path(f"/proc/{worker}/status").read_text()
-    return status.partition("SigBlk:")[2].split()[0] == "0" * 16
-
-
+@dataclass(frozen=True)
 class Server:
-    """The web server as the demo starts it."""
+    """The web server as the demo starts it, and the processes that it is."""
 
-    def __init__(self, live: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-            self.port = listener.getsockname()[1]
-            numbers = map(str, (listener.fileno(), live, WORKERS, os.getpid()))
-            self.master = subprocess.Popen(
-                [sys.executable, "-m", "swapd.demo.httpd", *numbers],
-                pass_fds=[listener.fileno()],
-                cwd=ROOT,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        wait_until(lambda: len(self.workers()) == WORKERS and all(map(is_ready, self.workers())), "all workers")
+    web: WebServer
+
+    @property
+    def master(self) -> int:
+        return self.web.process.pid
 
     def workers(self) -> list[int]:
-        return child_pids(self.master.pid)
+        return child_pids(self.master)
 
     def processes(self) -> list[int]:
-        return [self.master.pid, *self.workers()]
+        return [self.master, *self.workers()]
+
+    def is_complete(self) -> bool:
+        return len(self.workers()) == WORKERS and all(map(is_ready, self.workers()))
 
     def ask(self, path: str = "/", **headers: str) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+        """Sends a request, and leaves the answer for later."""
+        connection = http.client.HTTPConnection(self.web.host, self.web.port, timeout=PATIENCE)
         connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         return connection
 
     def get(self, path: str = "/", **headers: str) -> tuple[int, bytes]:
         return answer(self.ask(path, **headers))
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection((self.web.host, self.web.port), timeout=PATIENCE)
 
 
 def answer(connection: http.client.HTTPConnection) -> tuple[int, bytes]:
@@ -70,6 +58,15 @@ def answer(connection: http.client.HTTPConnection) -> tuple[int, bytes]:
     body = response.read()
     connection.close()
     return response.status, body
+
+
+def is_ready(worker: int) -> bool:
+    """Whether a worker has done what it does with signals blocked, before it serves."""
+    try:
+        status = Path(f"/proc/{worker}/status").read_text()
+    except FileNotFoundError:
+        return False
+    return status.partition("SigBlk:")[2].split()[0] == "0" * 16
 
 
 def state(pid: int) -> str:
@@ -90,14 +87,14 @@ def live(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(live: Path) -> Iterator[Server]:
-    server = Server(live)
-    processes = server.processes()
-    yield server
-    if server.master.poll() is None:
-        server.master.kill()
-    assert server.master.communicate()[1] == "", "the server complained"
+def server(live: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Server]:
+    with web_server(live, WORKERS) as web:
+        server = Server(web)
+        wait_until(server.is_complete, "all workers")
+        processes = server.processes()
+        yield server
     wait_until(lambda: all(map(is_gone, processes)), "the end of all processes")
+    assert capfd.readouterr().err == "", "the server complained"
 
 
 def test_every_process_is_called_httpd_and_none_runs_as_root(server: Server) -> None:
@@ -105,8 +102,8 @@ def test_every_process_is_called_httpd_and_none_runs_as_root(server: Server) -> 
         process = psutil.Process(pid)
         assert process.name() == PROCESS_NAME
         assert process.username() == (UNPRIVILEGED if os.geteuid() == 0 else psutil.Process().username())
-    username = psutil.Process(server.master.pid).username()
-    assert server.master.pid in find_masters([PROCESS_NAME], username)
+    username = psutil.Process(server.master).username()
+    assert server.master in find_masters([PROCESS_NAME], username)
     assert not set(server.workers()) & set(find_masters([PROCESS_NAME], username))
 
 
@@ -157,13 +154,13 @@ def test_it_serves_on_under_stops_in_the_middle_of_everything(server: Server) ->
 def test_a_worker_that_dies_is_replaced(server: Server) -> None:
     victim = server.workers()[0]
     os.kill(victim, signal.SIGKILL)
-    wait_until(lambda: victim not in server.workers() and len(server.workers()) == WORKERS, "a new worker")
+    wait_until(lambda: victim not in server.workers() and server.is_complete(), "a new worker")
     assert server.get() == (200, b"one")
 
 
 def test_a_client_that_says_nothing_or_leaves_holds_up_nobody(server: Server) -> None:
-    silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(WORKERS - 1)]
-    leaving = socket.create_connection(("127.0.0.1", server.port))
+    silent = [server.connect() for _ in range(WORKERS - 1)]
+    leaving = server.connect()
     leaving.sendall(b"GET / HTT")
     leaving.close()
     assert server.get() == (200, b"one")
@@ -173,10 +170,10 @@ def test_a_client_that_says_nothing_or_leaves_holds_up_nobody(server: Server) ->
 
 def test_it_stops_when_told_with_the_request_under_way_answered(server: Server) -> None:
     workers = server.workers()
-    busy = socket.create_connection(("127.0.0.1", server.port))
+    busy = server.connect()
     busy.sendall(b"GET / HTTP/1.0\r\n")
     server.get()  # by now one worker holds the other request
-    server.master.send_signal(signal.SIGTERM)
+    os.kill(server.master, signal.SIGTERM)
     wait_until(lambda: sum(map(is_gone, workers)) >= WORKERS - 1, "the end of the idle workers")
     busy.sendall(b"\r\n")
     received = b""
@@ -184,7 +181,7 @@ def test_it_stops_when_told_with_the_request_under_way_answered(server: Server) 
         received += part
     busy.close()
     assert received.endswith(b"one")
-    assert server.master.wait(DEADLINE) == 0
+    assert server.web.process.wait(PATIENCE) == 0
     assert all(map(is_gone, workers))
 
 
@@ -192,8 +189,8 @@ def test_it_stops_even_when_its_workers_are_stopped(server: Server) -> None:
     workers = server.workers()
     for pid in workers:
         os.kill(pid, signal.SIGSTOP)
-    server.master.send_signal(signal.SIGTERM)
-    assert server.master.wait(DEADLINE) == 0
+    os.kill(server.master, signal.SIGTERM)
+    assert server.web.process.wait(PATIENCE) == 0
     assert all(map(is_gone, workers))
 
 
@@ -202,25 +199,25 @@ def test_workers_do_not_outlive_a_master_that_is_killed(server: Server, is_stopp
     workers = server.workers()
     for pid in workers * is_stopped:
         os.kill(pid, signal.SIGSTOP)
-    server.master.kill()
-    server.master.wait()
+    server.web.process.kill()
     wait_until(lambda: all(map(is_gone, workers)), "the end of the workers")
 
 
 def test_nothing_outlives_the_process_that_started_it(live: Path) -> None:
-    program = (
-        "import sys, time; from pathlib import Path; from tests_demo_httpd import Server;"
-        "server = Server(Path(sys.argv[1])); print(*server.processes(), flush=True); time.sleep(600)"
-    )
-    loader = (
-        "import importlib.util as u, sys; s = u.spec_from_file_location('tests_demo_httpd', sys.argv[2]);"
-        "m = u.module_from_spec(s); sys.modules[s.name] = m; s.loader.exec_module(m);"
-    )
+    program = """
+import sys, time
+from pathlib import Path
+from swapd.demo.play import web_server
+with web_server(Path(sys.argv[1])) as web:
+    print(web.process.pid, flush=True)
+    time.sleep(600)
+"""
     with subprocess.Popen(
-        [sys.executable, "-c", loader + program, live, __file__], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-c", program, live], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as starter:
         assert starter.stdout is not None
-        processes = list(map(int, starter.stdout.readline().split()))
-        assert len(processes) == 1 + WORKERS
+        master = int(starter.stdout.readline())
+        wait_until(lambda: bool(child_pids(master)), "workers")
+        processes = [master, *child_pids(master)]
         starter.kill()
     wait_until(lambda: all(map(is_gone, processes)), "the end of all processes")
