@@ -1,0 +1,34 @@
+"""Every archive of ``archives_hostile`` is refused for its own reason, and nothing beside the staging tree changes."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from swapd.model.errors import Rejected
+from tests.unit.archives import Site, nothing_left_behind
+from tests.unit.archives_hostile import CASES, Hostile
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_is_refused(case: Hostile, tmp_path: Path) -> None:
+    site = Site(tmp_path)
+    data = case.build(bytes(site.canary))
+
+    with nothing_left_behind(), pytest.raises(Rejected) as refusal:
+        site.extract(data, case.compression, strip=case.strip, limits=case.limits)
+
+    assert refusal.value.problem == case.problem, refusal.value.message
+    assert len(refusal.value.issues) == 1
+    assert refusal.value.hint
+    assert not any(unicodedata.category(each) == "Cc" for each in refusal.value.message)
+    site.assert_nothing_outside_changed()
+    site.assert_tree_is_tame()
+
+
+def test_each_case_has_a_name_of_its_own() -> None:
+    names = [case.name for case in CASES]
+    assert len(names) == len(set(names))
+    assert len(names) >= 100
