@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def swapd(context: click.Context, root: Path) -> None:
 
 def main() -> None:
     """Runs a command and ends the process with its exit status."""
+    os.umask(0o022)  # releases, records and markers are for others to read; what is private is made so
     try:
         status = swapd(standalone_mode=False)
     except click.exceptions.Exit as end:

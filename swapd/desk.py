@@ -52,13 +52,17 @@ class SiteDesk:
 
     def retire_worker(self) -> None:
         """No further upload for the worker that runs: it ends after the one it has."""
-        if self.worker is not None and self.worker.stdin is not None and not self.worker.stdin.closed:
+        if self.worker is not None and self.worker.stdin is not None:
             self.worker.stdin.close()
 
     def start_worker(self) -> None:
         """Starts the site's worker, which recovers first."""
         self.worker = subprocess.Popen(
-            [sys.executable, "-m", "swapd.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            # Unbuffered: what a dead worker did not read must not come back when its pipe is closed.
+            [sys.executable, "-m", "swapd.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
         )
         self.is_ready, self.buffer = False, b""
         self._send({"root": str(self._layout.root), "site": self.site.name, "configuration": self.site.document()})
@@ -67,7 +71,6 @@ class SiteDesk:
         if self.worker is not None and self.worker.stdin is not None:
             try:
                 self.worker.stdin.write(json.dumps(document).encode() + b"\n")
-                self.worker.stdin.flush()
             except BrokenPipeError:
                 pass  # it died: its end of output says so
 
@@ -75,6 +78,8 @@ class SiteDesk:
         """Gives the worker its next upload, or ends it when there is none."""
         if self.worker is None or self.worker.stdin is None or not self.is_ready or self.current is not None:
             return
+        if self.worker.stdin.closed:
+            return  # it is on its way out; its successor goes on
         if self.queue:
             self.current = self.queue.popleft()
             self._send(upload_document(self.current))

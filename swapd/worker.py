@@ -122,6 +122,7 @@ class Worker:
 
 def main() -> None:
     """Reads the site from the first line and works."""
+    os.umask(0o022)  # releases, records and markers are for others to read; what is private is made so
     first = json.loads(sys.stdin.readline())
     layout = Layout(Path(first["root"]))
     site = parse_document(first["site"], first["configuration"], layout)

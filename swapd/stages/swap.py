@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from swapd.host.files import fsync_directory, remove_tree
+from swapd.host.files import REMOVING, fsync_directory, remove_tree
 from swapd.host.linux import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
 from swapd.host.refusals import explain
 from swapd.model.config import Site, Strategy
@@ -77,13 +77,9 @@ def plan(site: Site, staged: StagedRelease, strategy: Strategy, state: SiteState
         path = staged.tree.path
         if move in (Move.LINK, Move.LINK_FOR_TREE):
             path = site.releases / staged.release
-            _make_way(site, staged.release)
-            os.rename(staged.tree.path, path)
+            _name_release(staged.tree.path, path)
             fsync_directory(site.releases)
-            os.symlink(os.path.relpath(path, site.live.parent), link)
-            # SymLinksIfOwnerMatch: httpd follows a link only when its owner is the tree's.
-            owner = path.stat()
-            os.chown(link, owner.st_uid, owner.st_gid, follow_symlinks=False)
+            _make_link(site, staged, path, link)
         else:
             # Not under a staging name any more: after an exchange, the tree that was live stands here.
             path = site.releases / f".staged-{deployment}"
@@ -96,10 +92,29 @@ def plan(site: Site, staged: StagedRelease, strategy: Strategy, state: SiteState
     return Plan(move, site, moved, intent, link, site.releases / f".outgoing-{deployment}")
 
 
-def _make_way(site: Site, release: ReleaseId) -> None:
-    """Takes a kept, not live, tree of the same release out of the way: the fresh one takes its name."""
-    if os.path.lexists(site.releases / release):
-        os.rename(site.releases / release, site.releases / f".removing-{secrets.token_hex(8)}")
+def _name_release(staging: Path, path: Path) -> None:
+    """Gives a staged tree its release's name; a kept tree of the same release then stands under the staging name.
+
+    By exchange: should the live link lead to that kept tree, there is a whole one under its name at every instant.
+    """
+    if os.path.lexists(path):
+        renameat2(str(staging), str(path), RENAME_EXCHANGE)
+    else:
+        os.rename(staging, path)
+
+
+def _make_link(site: Site, staged: StagedRelease, path: Path, link: Path) -> None:
+    """The new live link under a name of its own, proven to lead to the staged tree from where it will stand."""
+    # Through real paths: the kernel resolves ".." in the directory that the link is really in.
+    target = os.path.relpath(os.path.realpath(path), os.path.realpath(site.live.parent))
+    if os.stat(site.live.parent / target).st_ino != staged.tree.inode:
+        raise Failed(
+            "link-would-dangle", f"a link from {site.live} to {path} would lead elsewhere", f"{SAFE} Correct releases."
+        )
+    os.symlink(target, link)
+    # SymLinksIfOwnerMatch: httpd follows a link only when its owner is the tree's.
+    owner = path.stat()
+    os.chown(link, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _intend(
@@ -210,8 +225,10 @@ def _put_away(site: Site, path: Path, intent: SwapIntent) -> None:
     elif (
         path.is_dir() and intent.outgoing and intent.outgoing_tree and path.stat().st_ino == intent.outgoing_tree.inode
     ):
-        _make_way(site, intent.outgoing)
-        os.rename(path, site.releases / intent.outgoing)
+        kept = site.releases / intent.outgoing
+        if os.path.lexists(kept):  # an older tree of the same release: the one that was live last is kept
+            os.rename(kept, site.releases / f"{REMOVING}{secrets.token_hex(8)}")
+        os.rename(path, kept)
 
 
 def abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None) -> None:
@@ -221,8 +238,12 @@ def abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None) -> 
     """
     if intent is not None and is_live(site, intent):
         return
-    names = [f".staging-{deployment}"]
-    for name in (f".staged-{deployment}", f".link-{deployment}", Path(intent.staged_path).name if intent else ""):
+    staging = site.releases / f".staging-{deployment}"
+    named = Path(intent.staged_path) if intent else None
+    if intent and named and named.exists() and named.stat().st_ino == intent.staged.inode and staging.exists():
+        renameat2(str(staging), str(named), RENAME_EXCHANGE)  # a kept tree of the same release gets its name back
+    names = [staging.name]
+    for name in (f".staged-{deployment}", f".link-{deployment}", named.name if named else ""):
         path = site.releases / name
         # Only the tree that was staged and a link of our own: anything else here may be what was live.
         if name and (path.is_symlink() or (intent and path.exists() and path.stat().st_ino == intent.staged.inode)):

@@ -166,6 +166,23 @@ def test_a_name_that_no_release_may_have_is_rejected(shop: Site, expected: Expec
     shop.dropped(name).unlink()
 
 
+def test_a_name_that_leaves_no_room_for_a_marker(shop: Site, expected: Expected, tmp_path: Path) -> None:
+    name = f"{'y' * 248}.tar.gz"
+    expected.warning(SWAPD_OUTCOME="rejected", SWAPD_SITE="shop")
+    expected.warning(MESSAGE="the marker", SWAPD_SITE="shop")
+    mark = journal.mark(shop.web.host)
+    packed = pack(tmp_path, "badly-named")
+    shop.web.host.write("/home/laptop/badly-named", packed.tarball.read_bytes())
+    shop.web.run("cp", "/home/laptop/badly-named", f"{shop.incoming}/{name}", user=UPLOADER)
+    wait_until(
+        lambda: [item for item in shop.records(after=mark) if item.get("SWAPD_OUTCOME") == "rejected"],
+        "the journal says so",
+        explain=shop.web.describe,
+    )
+    assert name[:100] in shop.web.run("swapd", "status", "shop")
+    shop.dropped(name).unlink()
+
+
 def test_names_that_uploads_have_before_they_are_complete_are_left_alone(blog: Site, tmp_path: Path) -> None:
     unfinished = pack(tmp_path, "unfinished")
     names = [f"unfinished.tar.gz{suffix}" for suffix in (".part", ".filepart", ".tmp", "~")] + [".unfinished.tar.gz"]

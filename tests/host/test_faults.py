@@ -15,7 +15,7 @@ from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.releases import MARK, Packed, pack, pack_tree
 from tests.host.visitors import Load
-from tests.host.webhost import Marker, Site, Way, WebHost, assert_one_story
+from tests.host.webhost import UPLOADER, Marker, Site, Way, WebHost, assert_one_story
 
 SMALL_DISK = 8  # MiB: room for several small releases, not for the large one
 
@@ -61,26 +61,38 @@ def test_a_full_disk_fails_the_deployment_and_nothing_else(
     assert site.deploy(following.tarball).outcome == "live"
     # The host is mended, and the upload touched as the marker's hint says.
     web.run("mount", "-o", "remount,size=64M", small_disk)
-    marker = site.outcome_after(lambda: site.dropped(large.tarball.name).touch(), large.tarball.name)
-    assert marker.outcome == "live"
+    assert touched(site, large).outcome == "live"
     site.assert_serves(large.tree)
 
 
 def test_releases_on_another_filesystem(web: WebHost, expected: Expected, tmp_path: Path) -> None:
+    first = pack(tmp_path, "apart-by-hand")
+    _unpack(web, first, "/var/www/apart")
     site = web.new_site("apart")
-    first = pack(tmp_path, "apart-1")
-    assert site.deploy(first.tarball).outcome == "live"
     web.run("mount", "-t", "tmpfs", "elsewhere", site.releases)
     expected.warning(SWAPD_OUTCOME="failed", SWAPD_SITE="apart")
     packed = pack(tmp_path, "apart-2")
     try:
         with Load(web.host, site.domain) as load:
             assert_failed(site, packed, site.deploy(packed.tarball), "releases-on-another-filesystem")
-        load.assert_served({"apart-1"})
+        load.assert_served({first.name})
+        site.assert_serves(first.tree)
     finally:
         web.run("umount", site.releases)
-    marker = site.outcome_after(lambda: site.dropped(packed.tarball.name).touch(), packed.tarball.name)
-    assert marker.outcome == "live"
+    assert touched(site, packed).outcome == "live"
+
+
+def test_no_room_for_the_private_copy(web: WebHost, large: Packed, expected: Expected, tmp_path: Path) -> None:
+    web.run("mkdir", "/var/lib/swapd/cramped")
+    web.run("mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}M,mode=755", "cramped", "/var/lib/swapd/cramped")
+    site = web.new_site("cramped")
+    first = pack(tmp_path, "cramped-1")
+    assert site.deploy(first.tarball).outcome == "live"
+    expected.warning(SWAPD_OUTCOME="failed", SWAPD_SITE="cramped")
+    assert_failed(site, large, site.deploy(large.tarball), "cannot-claim")
+    site.assert_serves(first.tree)
+    following = pack(tmp_path, "cramped-2")
+    assert site.deploy(following.tarball).outcome == "live"
 
 
 @pytest.mark.parametrize("where", ["", "/uploads"], ids=["at", "below"])
@@ -88,8 +100,8 @@ def test_a_mount_at_or_below_the_live_path(web: WebHost, expected: Expected, tmp
     name = f"mounted{len(where)}"
     live = f"/var/www/{name}"
     first = pack(tmp_path, f"{name}-by-hand")
-    web.run("mkdir", "-p", live)
     if where == "":
+        web.run("mkdir", live)
         web.run("mount", "-t", "tmpfs", "-o", "mode=755", "by-hand", live)
     _unpack(web, first, live)
     if where:
@@ -130,6 +142,13 @@ def test_a_drop_directory_that_is_replaced_is_watched_again(web: WebHost, expect
     web.run("rmdir", f"{site.incoming}.old")
 
 
+def touched(site: Site, packed: Packed) -> Marker:
+    """What becomes of the upload after its author did as the marker's hint says."""
+    return site.outcome_after(
+        lambda: site.web.run("touch", f"{site.incoming}/{packed.tarball.name}", user=UPLOADER), packed.tarball.name
+    )
+
+
 def assert_failed(site: Site, packed: Packed, marker: Marker, problem: str) -> None:
     """Marker, status and journal give the same reason, and the upload is as it was."""
     assert marker.outcome == marker["outcome"] == "failed"
@@ -145,6 +164,7 @@ def assert_failed(site: Site, packed: Packed, marker: Marker, problem: str) -> N
 
 
 def _unpack(web: WebHost, packed: Packed, live: str) -> None:
-    """As people do it by hand. From within the host, because a mount there is not seen from outside everywhere."""
+    """As people do it by hand."""
+    web.run("mkdir", "-p", live)
     web.host.write("/root/by-hand.tar.gz", packed.tarball.read_bytes())
     web.run("tar", "-C", live, "--strip-components=1", "-xzf", "/root/by-hand.tar.gz")

@@ -14,7 +14,6 @@ from tests.host.releases import describe_tree, pack
 from tests.host.visitors import Load
 from tests.host.webhost import Site, WebHost
 
-
 SETTLE = timedelta(seconds=2)  # for how long an upload without a sidecar must be quiet, by default
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.host import journal
 from tests.host.releases import MARK, Packed, describe_tree, exact_modes, make_tree, pack
 from tests.host.visitors import Load, fetch
-from tests.host.webhost import MPMS, UPLOADER, Marker, Site, Way, WebHost, assert_one_story
+from tests.host.webhost import AUTHOR, MPMS, UPLOADER, Marker, Site, Way, WebHost, assert_one_story
 
 pytestmark = pytest.mark.parametrize("mpm", MPMS, scope="module")
 
@@ -55,6 +55,7 @@ def test_the_package_has_started_the_daemon(web: WebHost) -> None:
 
 def test_init_has_made_the_drop_directory_and_left_the_site_alone(shop: Site, old_tree: Path) -> None:
     assert shop.web.run("stat", "--format=%a %U:%G", shop.incoming).strip() == "2770 root:swapd"
+    assert shop.web.host.run("ls", shop.incoming, user=AUTHOR, check=False).returncode, "others may look in"
     assert describe_tree(shop.web.host.path(shop.live)) == describe_tree(old_tree)
     shop.assert_serves(old_tree)
 

@@ -132,7 +132,7 @@ def compress(data: bytes, compression: Compression) -> bytes:
         case Compression.GZIP:
             return gzip.compress(data, 6, mtime=0)
         case Compression.XZ:
-            return lzma.compress(data, preset=1)
+            return lzma.compress(data, preset=0)
         case Compression.BZIP2:
             return bz2.compress(data)
         case Compression.ZSTD:
