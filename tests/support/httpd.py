@@ -1,0 +1,96 @@
+"""Real process trees that stand for httpd, each under a name that no other test's has."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.waiting import wait_until
+
+PROJECT = Path(__file__).parents[2]
+
+
+def unique_name() -> str:
+    """A process's name (at most 15 bytes) that no other process on this machine has."""
+    return f"h{secrets.token_hex(6)}"
+
+
+def state_of(pid: int) -> str:
+    """The state letter of proc(5), read without swapd's own code; ``X`` for a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1].decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return "X"
+
+
+def pids_called(name: str) -> list[int]:
+    """Every process of this name, found without swapd's own code."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if Path(f"/proc/{entry}/comm").read_bytes() == f"{name[:15]}\n".encode():
+                found.append(int(entry))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
+class Httpd:
+    """A master and its workers. Close it; nothing of it is then left, stopped or not."""
+
+    def __init__(self, workers: int = 3, name: str = "") -> None:
+        self.name = name or unique_name()
+        self._master = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.prefork", self.name, str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=PROJECT,
+            bufsize=0,
+        )
+        self.master = self._master.pid
+        assert self._master.stdout is not None
+        self._master.stdout.readline()
+        self.workers = self.tell(f"fork {workers}") if workers else []
+
+    def tell(self, command: str) -> list[int]:
+        """Has the master do something; the pids that it made."""
+        assert self._master.stdin is not None
+        assert self._master.stdout is not None
+        self._master.stdin.write(f"{command}\n".encode())
+        return list(map(int, self._master.stdout.readline().split()))
+
+    def pids(self) -> list[int]:
+        """All processes of the tree's name that there are now."""
+        return pids_called(self.name)
+
+    def states(self) -> dict[int, str]:
+        """How each of them stands."""
+        return {pid: state_of(pid) for pid in self.pids()}
+
+    def is_at_rest(self) -> bool:
+        """Whether nothing of it runs: each is stopped, or a zombie."""
+        states = self.states()
+        return bool(states) and set(states.values()) <= {"T", "Z", "X"}
+
+    def is_running(self) -> bool:
+        """Whether nothing of it is stopped."""
+        states = self.states()
+        return bool(states) and "T" not in states.values()
+
+    def close(self) -> None:
+        """Kills the master; the kernel then kills its workers, stopped or not, and theirs."""
+        self._master.kill()
+        self._master.wait()
+        for pipe in (self._master.stdin, self._master.stdout):
+            if pipe is not None:
+                pipe.close()
+        wait_until(lambda: set(self.states().values()) <= {"Z", "X"}, f"the end of all processes called {self.name}")
+
+    def __enter__(self) -> Httpd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

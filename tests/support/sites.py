@@ -1,0 +1,171 @@
+"""Sites to test with, as values and below a scratch root."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from swapd.host import records
+from swapd.model.config import Site
+from swapd.model.config_parser import parse_document
+from swapd.model.layout import Layout
+from swapd.model.record import Deployment, SiteState
+from swapd.model.release import MARKER_SUFFIXES
+from tests.support.daemon import Daemon
+from tests.support.httpd import PROJECT, unique_name
+from tests.support.waiting import PATIENCE, wait_until
+
+
+def make_site(root: Path, name: str = "shop", **keys: Any) -> Site:
+    """A site as configured, below ``root``; nothing is written. Nothing is paused unless a test names processes."""
+    document: dict[str, Any] = {"live": str(root / "www" / name), **keys}
+    document.setdefault("pause", {"mode": "never"})
+    return parse_document(name, document, Layout(root))
+
+
+def make_directories(site: Site, layout: Layout) -> Site:
+    """The site's directories, without its live path."""
+    records.make_state_directories(layout, site.name)
+    for path in (site.live.parent, site.releases, site.incoming):
+        path.mkdir(parents=True, exist_ok=True)
+    return site
+
+
+def environment(**more: str) -> dict[str, str]:
+    """For child processes that run the code under test; nothing of our own service manager."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("NOTIFY_", "WATCHDOG_"))}
+    return {**inherited, "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1", **more}
+
+
+class Scratch:
+    """A whole swapd below a directory of its own: configuration, commands, the daemon and what they leave."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.layout = Layout(root)
+        self.www = root / "www"
+        self.daemons: list[Daemon] = []
+        self.www.mkdir()
+
+    def add_site(self, name: str = "shop", httpd: str = "", settle: str = "100ms", **keys: Any) -> Path:
+        """Configures a site and makes its drop directory, which is returned.
+
+        ``httpd`` is the name of the processes to pause. By default it is one that nobody has: no test may stop the
+        web servers of the machine that it runs on.
+        """
+        self.configure(name, httpd, settle, **keys)
+        incoming = self.layout.spool / name
+        incoming.mkdir(parents=True, exist_ok=True)
+        return incoming
+
+    def configure(self, name: str = "shop", httpd: str = "", settle: str = "100ms", **keys: Any) -> Path:
+        """Writes the site's file."""
+        document = {"live": str(self.live(name)), **keys}
+        document["verify"] = {"settle": settle, **keys.get("verify", {})}
+        document["pause"] = {"processes": [httpd or unique_name()], **keys.get("pause", {})}
+        path = self.layout.site_file(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(tomli_w.dumps(document))
+        return path
+
+    def live(self, name: str = "shop") -> Path:
+        return self.www / name
+
+    def releases(self, name: str = "shop") -> Path:
+        return self.www / f"{name}.releases"
+
+    def run(self, *arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+        """A command, to its end."""
+        return subprocess.run(
+            self.command_line(*arguments),
+            capture_output=True,
+            text=True,
+            env=environment(**more),
+            timeout=PATIENCE,
+            cwd=self.root,
+        )
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """A command, under way."""
+        return subprocess.Popen(
+            self.command_line(*arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+            cwd=self.root,
+        )
+
+    def command_line(self, *arguments: str | Path) -> list[str]:
+        return [sys.executable, "-m", "swapd", "--root", str(self.root), *map(str, arguments)]
+
+    def json(self, *arguments: str | Path, status: int = 0) -> Any:
+        """What the command prints with ``--json``; its exit status is ``status``."""
+        done = self.run(*arguments, "--json")
+        assert done.returncode == status, done
+        return json.loads(done.stdout)
+
+    def start_daemon(self) -> Daemon:
+        """The daemon, ready."""
+        daemon = Daemon(self.command_line("run"), environment(), self.root / "daemon.log")
+        self.daemons.append(daemon)
+        daemon.wait_ready()
+        return daemon
+
+    def deployments(self, site: str = "shop") -> list[Deployment]:
+        """The site's records, newest first."""
+        return records.read_deployments(self.layout, parse_site_name(site))
+
+    def state(self, site: str = "shop") -> SiteState:
+        return records.read_state(self.layout, parse_site_name(site))
+
+    def markers(self, site: str = "shop") -> dict[str, dict[str, Any]]:
+        """Every marker in the drop directory, by its name."""
+        return read_markers(self.layout.spool / site)
+
+    def wait_marker(self, name: str, site: str = "shop") -> dict[str, Any]:
+        """The marker of this name, once it is there."""
+        found: dict[str, Any] = wait_until(lambda: self.markers(site).get(name), f"the marker {name} of {site}")
+        return found
+
+    def wait_live(self, release: str, site: str = "shop") -> None:
+        """Until the release's deployment has ended."""
+
+        def is_live() -> bool:
+            live = self.state(site).live
+            return live is not None and live.release == release and not self.pending(site)
+
+        wait_until(is_live, f"{release} to be live; there: {[d.release for d in self.deployments(site)]}")
+
+    def pending(self, site: str = "shop") -> list[Deployment]:
+        return [item for item in self.deployments(site) if item.ended is None]
+
+
+def parse_site_name(name: str) -> Any:
+    """As the typed interfaces want it."""
+    return name
+
+
+def read_markers(incoming: Path) -> dict[str, dict[str, Any]]:
+    """Every marker in a drop directory, by its name."""
+    markers = {}
+    for path in incoming.iterdir():
+        if path.name.endswith(MARKER_SUFFIXES) and not path.name.startswith("."):
+            try:
+                markers[path.name] = tomllib.loads(path.read_text())
+            except FileNotFoundError:
+                continue
+    return markers
+
+
+def leftovers(directory: Path, prefixes: Sequence[str] = (".",)) -> list[str]:
+    """What stands in a directory under a name that only a deployment under way may use."""
+    return sorted(name for name in os.listdir(directory) if name.startswith(tuple(prefixes)))

@@ -1,0 +1,18 @@
+"""The unit ring: values, and real files and processes; unprivileged but for what is marked ``root``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.rings import leaves_nothing, skip_without_root
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip_without_root(items)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing() -> Iterator[None]:
+    yield from leaves_nothing()
