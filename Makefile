@@ -18,17 +18,17 @@ demo: ## A site, a web server and swapd in a scratch directory, without root; DE
 	@$(PYTHON) packaging/bootstrap-venv $(VENV) --editable .
 	@$(VENV)/bin/swapd demo $(if $(filter once,$(DEMO)),--once)
 
-# The rings are those of tests/: without root, hosts cannot be booted and packages cannot be installed.
+# The rings are pyproject.toml's testpaths. Without root, hosts cannot be booted: that ring then collects nothing.
 test: venv ## Everything that can be tested here: with root all rings, without it all but the host
 ifeq ($(IS_ROOT),0)
 	@$(MAKE) --no-print-directory test-packages deb-check rpm-check wheel-check
 	@$(MAKE) --no-print-directory lint
-	$(PYTEST) $(PYTEST_ARGS) tests/unit tests/pipeline tests/crash tests/host
+	$(PYTEST) $(PYTEST_ARGS)
 else
 	@$(MAKE) --no-print-directory lint
 	@echo 'Left out: the host ring (tests/host) and the checks of the packages. They boot a systemd host and install' \
 		'packages, which needs root: sudo make test'
-	$(PYTEST) $(PYTEST_ARGS) tests/unit tests/pipeline tests/crash
+	$(PYTEST) $(PYTEST_ARGS)
 endif
 
 lint: venv ## ruff and mypy
