@@ -21,15 +21,13 @@ demo: ## A site, a web server and swapd in a scratch directory, without root; DE
 # The rings are pyproject.toml's testpaths. Without root, hosts cannot be booted: that ring then collects nothing.
 test: venv ## Everything that can be tested here: with root all rings, without it all but the host
 ifeq ($(IS_ROOT),0)
-	@$(MAKE) --no-print-directory test-packages deb-check rpm-check wheel-check
-	@$(MAKE) --no-print-directory lint
-	$(PYTEST) $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory test-packages deb-check rpm-check wheel-check lint
 else
-	@$(MAKE) --no-print-directory lint
-	@echo 'Left out: the host ring (tests/host) and the checks of the packages. They boot a systemd host and install' \
+	@$(MAKE) --no-print-directory test-packages lint
+	@echo 'left out: the host ring (tests/host) and the checks of the packages. They boot a systemd host and install' \
 		'packages, which needs root: sudo make test'
-	$(PYTEST) $(PYTEST_ARGS)
 endif
+	$(PYTEST) $(PYTEST_ARGS)
 
 lint: venv ## ruff and mypy
 	$(VENV)/bin/ruff check . packaging/bootstrap-venv packaging/launcher
