@@ -200,7 +200,7 @@ def test_names_that_uploads_have_before_they_are_complete_are_left_alone(blog: S
         blog.dropped(name).unlink()
 
 
-@pytest.mark.parametrize("way", [Way.SCP, Way.SCP_LEGACY, Way.SFTP, Way.RSYNC, Way.RSYNC_PARTIAL])
+@pytest.mark.parametrize("way", [Way.SCP, Way.SCP_LEGACY, Way.RSYNC, Way.RSYNC_PARTIAL])
 def test_an_upload_that_is_cut_off_never_goes_live_and_the_next_one_does(
     web: WebHost, blog: Site, expected: Expected, tmp_path: Path, way: Way
 ) -> None:
