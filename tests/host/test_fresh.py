@@ -84,7 +84,10 @@ def as_newcomer(scratch: Path, tmp_path: Path, *command: str) -> subprocess.Comp
 
 
 def copy_of_checkout(target: Path) -> Path:
-    """What a clone would have, and what is not committed yet."""
+    """What a clone would have, and what is not committed yet; of an unpacked sdist, all but what was made in it."""
+    if not (CHECKOUT / ".git").exists():
+        made = shutil.ignore_patterns(".venv", "dist", "build", ".demo", ".*_cache", "__pycache__")
+        return shutil.copytree(CHECKOUT, target, symlinks=True, ignore=made)
     git = ["git", "-C", str(CHECKOUT), "-c", f"safe.directory={CHECKOUT}"]
     listed = subprocess.run(
         [*git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"], capture_output=True, check=True
