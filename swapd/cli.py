@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from pathlib import Path
 
 import click
 
 from swapd import __version__
+from swapd.host.linux import settle_process
 from swapd.model.errors import ExitStatus, SwapdError
 from swapd.model.layout import Layout
 
@@ -60,7 +60,7 @@ def swapd(context: click.Context, root: Path) -> None:
 
 def main() -> None:
     """Runs a command and ends the process with its exit status."""
-    os.umask(0o022)  # releases, records and markers are for others to read; what is private is made so
+    settle_process()
     try:
         status = swapd(standalone_mode=False)
     except click.exceptions.Exit as end:

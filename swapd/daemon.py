@@ -40,6 +40,8 @@ class Daemon:
         """Reads the configuration; ``ConfigurationError`` when there is no good one to start with."""
         self._layout = layout
         self._log = EventLog(layout)
+        self._context = Context(layout, self._log.emit, lambda *_: None)
+        self._rescan_at = 0.0
         self._notifier = Notifier()
         self._selector = selectors.DefaultSelector()
         self._trouble = ""
@@ -90,7 +92,7 @@ class Daemon:
             signal.signal(number, lambda *_: None)  # the byte in the wake-up pipe is what is handled
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         self._selector.register(self._wake, selectors.EVENT_READ)
-        resume(Context(self._layout, self._log.emit, lambda *_: None))
+        resume(self._context)
         self._log.emit(events.started(list(self._desks), __version__))
         self._notifier.ready()
         try:
@@ -109,8 +111,18 @@ class Daemon:
                 self._look(desk, present)
             self._tend(desk, present)
         self._must_look = False
+        if present >= self._rescan_at:
+            self._rescan_at = present + RESCAN
+            self._find_crashed()
         self._tell()
         self._wait(self._patience())
+
+    def _find_crashed(self) -> None:
+        """Puts right what a killed command left: stopped processes at once, its deployment by a worker."""
+        resume(self._context)
+        for desk in self._desks.values():
+            if desk.worker is None:
+                desk.find_crashed()
 
     def _look(self, desk: SiteDesk, present: float) -> None:
         if desk.site.incoming in self._watch.missing:
@@ -154,7 +166,6 @@ class Daemon:
         wanted = bool(desk.queue) or desk.must_recover
         if desk.worker is None and wanted and present >= desk.not_before:
             desk.start_worker()
-            desk.must_recover = False
             if desk.worker is not None and desk.worker.stdout is not None:
                 os.set_blocking(desk.worker.stdout.fileno(), False)
                 self._selector.register(desk.worker.stdout, selectors.EVENT_READ, desk)
@@ -222,8 +233,7 @@ class Daemon:
     def _take_report(self, desk: SiteDesk, report: dict[str, Any]) -> None:
         upload = desk.current
         if "ready" in report:
-            desk.is_ready = True
-            desk.read_live()
+            desk.hear_ready()
         elif "stage" in report:
             desk.stage = f"{report['stage']} {report['release']}".strip()
             desk.fraction = report["fraction"]
@@ -255,7 +265,7 @@ class Daemon:
         status = desk.worker.wait()
         if desk.current is not None or not desk.is_ready or status != 0:
             how = f"signal {-status}" if status < 0 else f"exit status {status}"
-            resume(Context(self._layout, self._log.emit, lambda *_: None))
+            resume(self._context)
             if not self._is_stopping:
                 self._log.emit(events.degraded(f"the worker ended by {how}; its successor recovers", desk.site.name))
             desk.must_recover = True

@@ -101,13 +101,12 @@ def _commit(site: Site, plan: swap.Plan, context: Context) -> PauseCost | None:
     if not site.is_paused_for_swap:
         swap.commit(plan)
         return None
-    with pause.found(site.pause) as quarry:
+    with pause.found(site.pause, context.layout) as quarry:
         if quarry is None:
             swap.commit(plan)
             context.emit(events.no_httpd(site.name, site.pause.processes))
             return None
-        with pause.paused(quarry, site.pause, context.layout) as window:
-            window.recheck()
+        with pause.paused(quarry, site.pause, context.layout, swap.undo(plan)) as window:
             swap.commit(plan)
         return window.cost
 

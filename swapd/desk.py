@@ -31,7 +31,10 @@ class SiteDesk:
         self.current: Upload | None = None
         self.worker: subprocess.Popen[bytes] | None = None
         self.is_ready = False
-        self.must_recover = bool(records.find_pending(layout, site.name))
+        self.must_recover = False
+        self.is_recovering = False
+        self._deployments_mtime = 0
+        self.find_crashed()
         self.not_before = 0.0
         self.stage = ""
         self.fraction: float | None = None
@@ -41,6 +44,24 @@ class SiteDesk:
         self.look_at = 0.0
         self.buffer = b""
         self.marked: dict[str, str] = {}  # why each upload that has a pending marker of ours waits
+        self.read_live()
+
+    def find_crashed(self) -> None:
+        """Sees whether somebody, perhaps a command, left a deployment without outcome; cheap where nothing changed."""
+        try:
+            mtime = self._layout.deployments(self.site.name).stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        if mtime != self._deployments_mtime and self.current is None:
+            self._deployments_mtime = mtime
+            self.must_recover = bool(records.find_pending(self._layout, self.site.name))
+
+    def hear_ready(self) -> None:
+        """The worker has recovered, and takes uploads from now on."""
+        self.is_ready = True
+        if self.is_recovering:  # which may have ended the last attempt at an upload that crashes its worker
+            self.is_recovering = False
+            self.arrivals = Arrivals(_answered(self._layout, self.site.name))
         self.read_live()
 
     def read_live(self) -> None:
@@ -65,6 +86,7 @@ class SiteDesk:
             bufsize=0,
         )
         self.is_ready, self.buffer = False, b""
+        self.is_recovering, self.must_recover = self.must_recover, False
         self._send({"root": str(self._layout.root), "site": self.site.name, "configuration": self.site.document()})
 
     def _send(self, document: dict[str, Any]) -> None:

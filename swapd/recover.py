@@ -11,12 +11,13 @@ from swapd.model.config import Site
 from swapd.model.errors import Failed
 from swapd.model.record import Deployment
 from swapd.model.release import PauseCost
-from swapd.stages import pause, swap
+from swapd.stages import swap
+from swapd.stages.resume import resume_leftover
 
 
 def resume(context: Context) -> int:
     """Resumes what a crash left stopped, and says so; how many processes. Safe at any time."""
-    count, pauser = pause.resume_leftover(context.layout)
+    count, pauser = resume_leftover(context.layout)
     if count:
         context.emit(events.resumed_leftover(count, pauser))
     return count

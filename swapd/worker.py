@@ -19,7 +19,7 @@ from swapd.deploy import deploy
 from swapd.host import records
 from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
-from swapd.host.linux import prctl_set_name
+from swapd.host.linux import prctl_set_name, settle_process
 from swapd.ledger import Context, is_retried
 from swapd.model.config import Site
 from swapd.model.config_parser import parse_document
@@ -122,7 +122,7 @@ class Worker:
 
 def main() -> None:
     """Reads the site from the first line and works."""
-    os.umask(0o022)  # releases, records and markers are for others to read; what is private is made so
+    settle_process()
     first = json.loads(sys.stdin.readline())
     layout = Layout(Path(first["root"]))
     site = parse_document(first["site"], first["configuration"], layout)

@@ -18,6 +18,7 @@ import tomli_w
 from swapd.host import processes, records
 from swapd.host.configuration import read_sites
 from swapd.host.files import write_durably
+from swapd.host.masters import find_masters
 from swapd.model.config import Site
 from swapd.model.config_parser import Source, parse_site
 from swapd.model.errors import Failed, UsageError
@@ -166,7 +167,7 @@ def _describe_live(site: Site) -> str:
 
 
 def _describe_httpd(site: Site) -> str:
-    masters = processes.find_masters(site.pause.processes, site.pause.user)
+    masters = find_masters(site.pause.processes, site.pause.user)
     names = " or ".join(site.pause.processes)
     if not masters:
         return f"no process called {names} runs now: a deployment finds it when it does, and pauses nothing till then"

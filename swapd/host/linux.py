@@ -6,6 +6,8 @@ import ctypes
 import errno
 import fcntl
 import os
+import resource
+import signal
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -60,6 +62,8 @@ def has_writer(descriptor: int) -> bool | None:
     A read lease is granted only when nobody has (fcntl(2)); it needs the file's owner or CAP_LEASE, and is given
     back at once.
     """
+    # Who opens the file in between makes the kernel send SIGIO, which ends a process; SIGURG does nothing to it.
+    fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
@@ -73,6 +77,14 @@ def has_writer(descriptor: int) -> bool | None:
 def boot_id() -> str:
     """What tells this boot from every other."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def settle_process() -> None:
+    """What every process of swapd's that deploys begins with: its umask and its limit of descriptors."""
+    os.umask(0o022)  # releases, records and markers are for others to read; what is private is made so explicitly
+    # Two descriptors for each paused process; a shell's soft limit of 1024 is for programs that use select(2).
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def mount_points() -> list[str]:

@@ -1,8 +1,7 @@
 """The httpd processes of this machine: which they are, how they stand, and signals that cannot hit another.
 
-psutil finds the master processes by name; it is too slow for what must be quick (10 ms for 500 processes), so
-children are enumerated by parentage, from ``/proc/PID/task/*/children``. A process is held by a pidfd: its number
-may be given to another process, the descriptor never is.
+Children are enumerated by parentage, from ``/proc/PID/task/*/children``. A process is held by a pidfd: its number may
+be given to another process, the descriptor never is.
 """
 
 from __future__ import annotations
@@ -13,13 +12,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from swapd.model.record import ProcessIdentity
 
 STOPPED = "T"
 # A zombie or a dead process runs nothing, and never shows T (a child that exits while its parent is stopped stays Z).
 AT_REST = frozenset("TZX")
+_AT_REST_BYTES = frozenset(b"TZX")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +27,7 @@ class Status:
     name: str
     state: str
     parent: int
+    threads: int
     start_time: int
 
 
@@ -37,7 +36,7 @@ def parse_stat(line: bytes) -> Status:
     opening, closing = line.index(b"("), line.rindex(b")")
     rest = line[closing + 2 :].split()
     name = line[opening + 1 : closing].decode("utf-8", "replace")
-    return Status(name, rest[0].decode(), int(rest[1]), int(rest[19]))
+    return Status(name, rest[0].decode(), int(rest[1]), int(rest[17]), int(rest[19]))
 
 
 def read_status(pid: int) -> Status | None:
@@ -51,7 +50,7 @@ def read_status(pid: int) -> Status | None:
 class Process:
     """A running process, held by a pidfd and an open ``/proc/PID/stat``. Close it."""
 
-    __slots__ = ("_pidfd", "_stat", "identity", "name")
+    __slots__ = ("_pidfd", "_stat", "identity", "name", "threads")
 
     def __init__(self, pid: int) -> None:
         """Raises ``ProcessLookupError`` when there is no such process."""
@@ -72,18 +71,42 @@ class Process:
             raise
         self.identity = ProcessIdentity(pid, status.start_time)
         self.name = status.name
+        self.threads = status.threads
 
     def close(self) -> None:
         os.close(self._pidfd)
         os.close(self._stat)
 
     def state(self) -> str:
-        """The state letter of proc(5); ``X`` once the process is gone."""
+        """The state letter of proc(5), of the process's first thread; ``X`` once the process is gone."""
         try:
-            line = os.pread(self._stat, 1024, 0)
+            line = os.pread(self._stat, 512, 0)
         except ProcessLookupError:
             return "X"
         return chr(line[line.rindex(b")") + 2]) if line else "X"
+
+    def is_at_rest(self) -> bool:
+        """Whether the process's first thread runs nothing: ``state`` without making a string of it, for the window."""
+        try:
+            line = os.pread(self._stat, 512, 0)
+        except ProcessLookupError:
+            return True
+        return not line or line[line.rindex(b")") + 2] in _AT_REST_BYTES
+
+    def are_threads_at_rest(self) -> bool:
+        """Whether none of its threads runs: they stop one by one, and the first says nothing of the others."""
+        if self.threads == 1:
+            return True
+        directory = f"/proc/{self.identity.pid}/task"
+        try:
+            for thread in os.listdir(directory):
+                with open(f"{directory}/{thread}/stat", "rb", buffering=0) as file:
+                    line = file.read(512)
+                if line and line[line.rindex(b")") + 2] not in _AT_REST_BYTES:
+                    return False
+        except (FileNotFoundError, ProcessLookupError):
+            return self.is_at_rest()
+        return True
 
     def send(self, number: signal.Signals) -> None:
         """Sends the signal; a process that has ended is fine. Raises ``PermissionError`` where it is not ours."""
@@ -103,36 +126,6 @@ class Process:
         return True
 
 
-def is_in_own_namespace(pid: int) -> bool:
-    """Whether the process is in our own PID namespace and not in a container's.
-
-    ``NSpid`` has one number for each namespace that the process is in, ours first (proc(5)); reading it needs no
-    privilege, which ``/proc/PID/ns/pid`` does.
-    """
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
-            if line.startswith("NSpid:"):
-                return len(line.split()) == 2
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return True
-
-
-def find_masters(names: Collection[str], user: str = "") -> list[int]:
-    """The pids of the processes called by one of ``names`` whose parent is not; with ``user``, only that user's.
-
-    A master that has been stopped, by whomever, is among them.
-    """
-    found: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter(["name", "ppid", "username"]):
-        info = process.info
-        if info["name"] in names and process.pid != os.getpid() and (not user or info["username"] == user):
-            found[process.pid] = process
-    return sorted(
-        pid for pid, process in found.items() if process.info["ppid"] not in found and is_in_own_namespace(pid)
-    )
-
-
 def child_pids(pid: int) -> list[int]:
     """The process's children now, of all its threads; none when it is gone."""
     pids: list[int] = []
@@ -149,29 +142,38 @@ def child_pids(pid: int) -> list[int]:
     return pids
 
 
+def open_children(pids: Iterable[int], names: Collection[str], known: Collection[int]) -> list[Process]:
+    """Opens the children of ``pids``, themselves and not their own children, that are called by one of ``names``.
+
+    Those that are ``known`` are left out, and so are we ourselves.
+    """
+    found: list[Process] = []
+    for pid in pids:
+        for child in child_pids(pid):
+            if child in known or child == os.getpid():
+                continue
+            try:
+                process = Process(child)
+            except ProcessLookupError:
+                continue
+            if process.name in names:
+                found.append(process)
+            else:
+                process.close()
+    return found
+
+
 def descendants(pids: Iterable[int], names: Collection[str], known: Collection[int]) -> list[Process]:
     """Opens those below ``pids`` that are called by one of ``names`` and are not ``known``; never ourselves.
 
     A descendant under another name is not httpd's own: it may be a program that a page started, even swapd.
     """
     found: list[Process] = []
-    seen = {os.getpid()}
+    seen = set(known)
     waiting = list(pids)
     while waiting:
-        for pid in child_pids(waiting.pop()):
-            if pid in seen:
-                continue
-            seen.add(pid)
-            if pid in known:
-                waiting.append(pid)
-                continue
-            try:
-                process = Process(pid)
-            except ProcessLookupError:
-                continue
-            if process.name in names:
-                found.append(process)
-                waiting.append(pid)
-            else:
-                process.close()
+        seen.update(waiting)
+        new = open_children(waiting, names, seen)
+        found += new
+        waiting = [process.identity.pid for process in new]
     return found

@@ -126,7 +126,11 @@ def parse_inner_paths(value: object) -> tuple[str, ...]:
         path = PurePosixPath(item) if isinstance(item, str) else PurePosixPath("/")
         if path.is_absolute() or ".." in path.parts or not path.parts or str(path) != item.rstrip("/"):
             raise WrongValue(f"{shown(item)} is not a path inside a release", right)
-    return tuple(item.rstrip("/") for item in value)
+    paths = tuple(item.rstrip("/") for item in value)
+    for path in paths:
+        if paths.count(path) > 1 or any(PurePosixPath(other) in PurePosixPath(path).parents for other in paths):
+            raise WrongValue(f"{shown(path)} is in the list twice, or inside another of its paths", "name it once")
+    return paths
 
 
 def parse_processes(value: object) -> tuple[str, ...]:

@@ -196,13 +196,23 @@ class ProcessIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Rename:
+    """Two paths of one filesystem."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
 class PauseRecord(Recorded):
     """What is about to be stopped: written before the first SIGSTOP, removed after the last SIGCONT."""
 
     boot_id: str
     pauser: ProcessIdentity
+    begun: datetime
     masters: tuple[ProcessIdentity, ...]
     children: tuple[ProcessIdentity, ...] = ()
     already_stopped: tuple[ProcessIdentity, ...] = ()
     names: tuple[str, ...] = ()
     max: float = 1.0  # seconds after which the pause is overdue, whoever holds it
+    undo: tuple[Rename, ...] = ()  # what to rename back, should a crash leave the live path missing

@@ -16,7 +16,7 @@ SIZE_UNITS = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
-QUANTITY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,3})")
+QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,3})")
 
 
 def _parse(text: str, units: dict[str, float] | dict[str, int]) -> float:

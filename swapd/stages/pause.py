@@ -9,6 +9,8 @@ Facts that this stage rests on:
   processes that the parent forked meanwhile.
 - Nothing but us resumes a stopped process. So what is about to be stopped is written down before the first SIGSTOP,
   and a guardian process resumes it all when we die or hang; ``swapd resume`` does the same from what is written.
+- SIGCONT makes poll() return EINTR, at which Apache's event MPM and nginx expire kept-alive connections whose time is
+  over: a pause must stay far below KeepAliveTimeout.
 """
 
 from __future__ import annotations
@@ -18,37 +20,53 @@ import gc
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from swapd.guardian import ARMED, DISMISSED
 from swapd.host import processes, records
 from swapd.host.files import locked
 from swapd.host.linux import boot_id
-from swapd.host.processes import AT_REST, STOPPED, Process
+from swapd.host.masters import find_masters
+from swapd.host.processes import STOPPED, Process
 from swapd.model.config import Pause
 from swapd.model.errors import Busy, Failed
 from swapd.model.layout import Layout
-from swapd.model.record import PauseRecord, ProcessIdentity
+from swapd.model.record import PauseRecord, ProcessIdentity, Rename, now
 from swapd.model.release import PauseCost
+from swapd.stages.resume import resume_abandoned
 
-# How long to leave the processor to the processes that are stopping, between two readings of their states.
+EAGER_LOOKS = 50  # most stop within the first ones; what takes longer gets the processor, for SPIN seconds a look
 SPIN = 50e-6
+ARMING_PATIENCE = 10.0  # seconds for a new process to start on a loaded machine
 SAFE = "Everything that was stopped has been resumed, and the live release is untouched."
 
 
 @dataclass(slots=True)
 class Quarry:
-    """The processes that a pause will stop: found and held beforehand, so that the window need not look for them."""
+    """The processes that a pause will stop: found and held beforehand, so that the window need not look for them.
+
+    ``forking`` are those that have children of httpd's: only they are asked for new ones in the window. Another child
+    may be about to exec a program that a page asked for; were that one stopped inside vfork, its parent never would be.
+    """
 
     names: frozenset[str]
     masters: list[Process]
     children: list[Process]
-    already_stopped: list[Process] = field(default_factory=list)
+    already_stopped: list[Process]
+    forking: list[int]
 
     def close(self) -> None:
         for process in (*self.masters, *self.children, *self.already_stopped):
             process.close()
+
+    @property
+    def size(self) -> int:
+        """How many processes the pause stops."""
+        return len(self.masters) + len(self.children)
 
 
 @dataclass(slots=True)
@@ -59,42 +77,44 @@ class Window:
     deadline: float  # of time.monotonic()
     cost: PauseCost | None = None
 
-    def recheck(self) -> None:
-        """Raises ``Failed`` (``pause-lost``) when anything runs again, or the time is over. For just before the rename.
-
-        Whoever else continues a process (an administrator, php-fpm's master, systemd's stop) is not fought.
-        """
-        for process in (*self.quarry.masters, *self.quarry.children):
-            if (state := process.state()) not in AT_REST:
-                raise Failed(
-                    "pause-lost", f"process {process.identity.pid} ({process.name}) runs again, in state {state}", SAFE
-                )
-        if time.monotonic() > self.deadline:
-            raise Failed("pause-too-long", "the pause reached its longest time before the swap", SAFE)
-
 
 @contextlib.contextmanager
-def found(rules: Pause) -> Iterator[Quarry | None]:
-    """The processes to pause, or None when no httpd runs. ``Failed`` when one of them cannot be signalled."""
-    names = frozenset(rules.processes)
-    quarry = Quarry(names, [], [])
-    try:
-        for pid in processes.find_masters(names, rules.user):
-            with contextlib.suppress(ProcessLookupError):
-                quarry.masters.append(Process(pid))
-        quarry.children = processes.descendants([process.identity.pid for process in quarry.masters], names, ())
-        _set_stopped_aside(quarry)
+def found(rules: Pause, layout: Layout) -> Iterator[Quarry | None]:
+    """The processes to pause, or None when no httpd runs; one pause at a time on a host, for as long as this lasts.
+
+    What an earlier pause left stopped by a crash is resumed first. Raises ``Failed`` when one of the processes cannot
+    be signalled, or another pause does not end.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(layout.pause_lock, "another pause", patience=10 * rules.max))
+        except Busy as busy:
+            raise Failed("pause-busy", "another pause on this host does not end", "Run swapd resume.") from busy
+        resume_abandoned(layout)
+        quarry = _find(rules)
+        stack.callback(quarry.close)
         _refuse_unreachable(quarry)
-        yield quarry if quarry.masters or quarry.children else None
-    finally:
-        quarry.close()
+        yield quarry if quarry.size else None
 
 
-def _set_stopped_aside(quarry: Quarry) -> None:
-    """What somebody else has stopped is left as it is: neither stopped nor, above all, resumed."""
-    quarry.already_stopped = [p for p in (*quarry.masters, *quarry.children) if p.state() == STOPPED]
-    quarry.masters = [process for process in quarry.masters if process not in quarry.already_stopped]
-    quarry.children = [process for process in quarry.children if process not in quarry.already_stopped]
+def _find(rules: Pause) -> Quarry:
+    names = frozenset(rules.processes)
+    masters: list[Process] = []
+    for pid in find_masters(names, rules.user):
+        with contextlib.suppress(ProcessLookupError):
+            masters.append(Process(pid))
+    children = processes.descendants([process.identity.pid for process in masters], names, ())
+    everything = {process.identity.pid for process in (*masters, *children)}
+    forking = [pid for pid in everything if everything.intersection(processes.child_pids(pid))]
+    # What somebody else has stopped is left as it is: neither stopped nor, above all, resumed.
+    already_stopped = [process for process in (*masters, *children) if process.state() == STOPPED]
+    return Quarry(
+        names,
+        [process for process in masters if process not in already_stopped],
+        [process for process in children if process not in already_stopped],
+        already_stopped,
+        forking or [process.identity.pid for process in masters],
+    )
 
 
 def _refuse_unreachable(quarry: Quarry) -> None:
@@ -109,78 +129,60 @@ def _refuse_unreachable(quarry: Quarry) -> None:
 
 
 @contextlib.contextmanager
-def paused(quarry: Quarry, rules: Pause, layout: Layout) -> Iterator[Window]:
-    """Every process of ``quarry``, and every child it has by then, is stopped and seen stopped in the body.
+def paused(quarry: Quarry, rules: Pause, layout: Layout, undo: tuple[Rename, ...] = ()) -> Iterator[Window]:
+    """In the body, every process of ``quarry`` and every child it has by then is stopped, and was just seen stopped.
 
-    They are resumed when the body ends, however it ends. One pause at a time on a host. Raises ``Failed``
-    (``pause-timed-out``) when one of them does not stop in time; everything is then resumed, and the body never ran.
+    They are resumed when the body ends, however it ends. The body is a rename or two and nothing else; ``undo`` is for
+    whoever resumes when we die between the two. Raises ``Failed`` (``pause-timed-out``) when one does not stop in time;
+    everything is then resumed, and no body ran.
     """
-    with locked(layout.pause_lock, "another pause", patience=10 * rules.max):
-        records.write_pause(layout, _record(quarry, rules))
-        try:
-            with _guarded(quarry, rules.max):
-                window = Window(quarry, time.monotonic() + rules.max)
-                begin = time.monotonic()
-                try:
-                    _stop(window)
-                    yield window
-                finally:
-                    _resume(quarry)
-                    duration = time.monotonic() - begin
-                    window.cost = PauseCost(round(duration * 1e6), len(quarry.masters) + len(quarry.children))
-        finally:
-            records.remove_pause(layout)
-
-
-@contextlib.contextmanager
-def _guarded(quarry: Quarry, patience: float) -> Iterator[None]:
-    """A guardian stands by, and nothing of our own lengthens the window or breaks into it.
-
-    No garbage collection, and no Python signal handler: a KeyboardInterrupt could strike amid the resuming. Within,
-    there is no log, no look-up, no import and no fsync.
-    """
-    guardian = Guardian(quarry, patience)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
-    gc.disable()
+    records.write_pause(layout, _record(quarry, rules, undo))
     try:
-        yield
+        with _guarded(layout):
+            begin = time.monotonic()
+            window = Window(quarry, begin + rules.max)
+            try:
+                _stop(window)
+                yield window
+            finally:
+                _resume(quarry)
+                window.cost = PauseCost(round((time.monotonic() - begin) * 1e6), quarry.size)
     finally:
-        gc.enable()
-        guardian.dismiss()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-
-
-def _record(quarry: Quarry, rules: Pause) -> PauseRecord:
-    own = processes.read_status(os.getpid())
-    return PauseRecord(
-        boot_id(),
-        ProcessIdentity(os.getpid(), own.start_time if own else 0),
-        tuple(process.identity for process in quarry.masters),
-        tuple(process.identity for process in quarry.children),
-        tuple(process.identity for process in quarry.already_stopped),
-        tuple(sorted(quarry.names)),
-        rules.max,
-    )
+        records.remove_pause(layout)
 
 
 def _stop(window: Window) -> None:
-    """Masters first, seen stopped: then they fork no more. Then their children, until there are no new ones."""
+    """Masters first, seen stopped: they fork no more. Then the children, until there are no new ones and all rest.
+
+    The last round looks at every process once more: at its end, all rest at once.
+    """
     quarry = window.quarry
-    _stop_all(quarry.masters, window.deadline)
-    _stop_all(quarry.children, window.deadline)
-    roots = [process.identity.pid for process in quarry.masters]
-    known = {p.identity.pid for p in (*quarry.masters, *quarry.children, *quarry.already_stopped)}
-    while new := processes.descendants(roots, quarry.names, known):
+    known = {process.identity.pid for process in (*quarry.masters, *quarry.children, *quarry.already_stopped)}
+    _send(quarry.masters, signal.SIGSTOP)
+    _wait(quarry.masters, window.deadline)
+    _send(quarry.children, signal.SIGSTOP)
+    while True:
+        new = processes.open_children(quarry.forking, quarry.names, known)
         quarry.children.extend(new)
         known.update(process.identity.pid for process in new)
-        _stop_all(new, window.deadline)
+        _send(new, signal.SIGSTOP)
+        is_quiet = _wait((*quarry.masters, *quarry.children), window.deadline) and not new
+        if time.monotonic() > window.deadline:
+            raise Failed("pause-timed-out", "the pause reached its longest time before the swap", SAFE)
+        if is_quiet:
+            return
 
 
-def _stop_all(group: Iterable[Process], deadline: float) -> None:
-    waiting = list(group)
-    for process in waiting:
-        process.send(signal.SIGSTOP)
-    while waiting := [process for process in waiting if process.state() not in AT_REST]:
+def _send(group: list[Process], number: signal.Signals) -> None:
+    for process in group:
+        process.send(number)
+
+
+def _wait(group: list[Process] | tuple[Process, ...], deadline: float) -> bool:
+    """Until all of the group rest; whether they did so at the first look."""
+    waiting = _restless(group)
+    looks = 1
+    while waiting:
         if time.monotonic() > deadline:
             process = waiting[0]
             raise Failed(
@@ -188,7 +190,17 @@ def _stop_all(group: Iterable[Process], deadline: float) -> None:
                 f"process {process.identity.pid} ({process.name}) is still in state {process.state()}",
                 SAFE,
             )
-        time.sleep(SPIN)
+        if looks < EAGER_LOOKS:
+            os.sched_yield()
+        else:
+            time.sleep(SPIN)
+        waiting = _restless(waiting)
+        looks += 1
+    return looks == 1
+
+
+def _restless(group: Iterable[Process]) -> list[Process]:
+    return [process for process in group if not (process.is_at_rest() and process.are_threads_at_rest())]
 
 
 def _resume(quarry: Quarry) -> None:
@@ -198,87 +210,64 @@ def _resume(quarry: Quarry) -> None:
             process.send(signal.SIGCONT)
 
 
-class Guardian:
-    """A child process that resumes everything when we die, or do not dismiss it in time."""
-
-    def __init__(self, quarry: Quarry, patience: float) -> None:
-        reading, self._pipe = os.pipe2(os.O_CLOEXEC)
-        self._pid = os.fork()
-        if self._pid == 0:
-            try:
-                os.close(self._pipe)
-                self._guard(reading, quarry, patience)
-            finally:
-                os._exit(0)
-        os.close(reading)
-
-    @staticmethod
-    def _guard(pipe: int, quarry: Quarry, patience: float) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_IGN)
-        ready, _, _ = select.select([pipe], [], [], patience)
-        if ready and os.read(pipe, 1):
-            return  # dismissed; end-of-file without a byte means that the pauser died
-        # Children that were forked after we were: the masters are stopped by now or never will be, so this ends.
-        known = {p.identity.pid for p in (*quarry.masters, *quarry.children, *quarry.already_stopped)}
-        roots = [process.identity.pid for process in quarry.masters]
-        new = [p for p in processes.descendants(roots, quarry.names, known) if p.state() == STOPPED]
-        quarry.children.extend(new)
-        _resume(quarry)
-
-    def dismiss(self) -> None:
-        """Ends the guardian, after everything is resumed."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._pipe, b".")
-        os.close(self._pipe)
-        os.waitpid(self._pid, 0)
+def _record(quarry: Quarry, rules: Pause, undo: tuple[Rename, ...]) -> PauseRecord:
+    own = processes.read_status(os.getpid())
+    return PauseRecord(
+        boot_id(),
+        ProcessIdentity(os.getpid(), own.start_time if own else 0),
+        now(),
+        tuple(process.identity for process in quarry.masters),
+        tuple(process.identity for process in quarry.children),
+        tuple(process.identity for process in quarry.already_stopped),
+        tuple(sorted(quarry.names)),
+        rules.max,
+        undo,
+    )
 
 
-def resume_leftover(layout: Layout) -> tuple[int, int]:
-    """Resumes what a crashed or hanging pauser left stopped: how many processes, and the pauser's pid.
+@contextlib.contextmanager
+def _guarded(layout: Layout) -> Iterator[None]:
+    """A guardian stands by, and nothing of our own lengthens the window or breaks into it.
 
-    Safe at any time: a pause that is going on is waited for, up to its longest time; a process is resumed only when
-    it is the one that was written down (pid, start time, boot) or its child, and was not stopped before.
+    No garbage collection, and no signal: a KeyboardInterrupt could strike amid the resuming, a terminal's Ctrl-Z would
+    stop us with httpd. The guardian inherits the mask. Within, there is no log, no look-up, no import and no fsync.
+    ``Failed`` (``no-guardian``) when there cannot be one.
     """
-    record = records.read_pause(layout)
-    if record is None:
-        return 0, 0
-    with contextlib.suppress(Busy), locked(layout.pause_lock, "a pause", patience=record.max):
-        record = records.read_pause(layout)
-    if record is None:
-        return 0, 0
-    count = 0
-    if record.boot_id == boot_id():
-        count = _resume_recorded(record)
-    records.remove_pause(layout)
-    return count, record.pauser.pid
-
-
-def _resume_recorded(record: PauseRecord) -> int:
-    masters = list(_still_there(record.masters))
-    children = list(_still_there(record.children))
-    known = {process.identity.pid for process in (*masters, *children)}
-    roots = [process.identity.pid for process in masters]
-    children += processes.descendants(roots, record.names, known)
-    stopped = [
-        process
-        for process in (*children, *masters)
-        if process.state() == STOPPED and process.identity not in record.already_stopped
-    ]
-    for process in stopped:
-        process.send(signal.SIGCONT)
-    for process in (*children, *masters):
-        process.close()
-    return len(stopped)
-
-
-def _still_there(identities: Iterable[ProcessIdentity]) -> Iterator[Process]:
-    for identity in identities:
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        guardian = _arm(layout)
+        gc.disable()
         try:
-            process = Process(identity.pid)
-        except ProcessLookupError:
-            continue
-        if process.identity == identity:
-            yield process
-        else:
-            process.close()
+            yield
+        finally:
+            gc.enable()
+            with contextlib.suppress(BrokenPipeError):
+                guardian.communicate(DISMISSED)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _arm(layout: Layout) -> subprocess.Popen[bytes]:
+    """A guardian that has read the pause record and stands by."""
+    safe = "Nothing was stopped and the live release is untouched."
+    try:
+        guardian = subprocess.Popen(
+            [sys.executable, "-m", "swapd.guardian", str(layout.pause_record)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,  # what is done to our process group or session leaves it alive
+        )
+    except OSError as error:
+        raise Failed("no-guardian", f"the guardian cannot be started: {error.strerror}", safe) from error
+    said = b""
+    if guardian.stdout is not None:
+        poll = select.poll()
+        poll.register(guardian.stdout, select.POLLIN)
+        if poll.poll(ARMING_PATIENCE * 1000):
+            said = os.read(guardian.stdout.fileno(), len(ARMED))
+    if said != ARMED:
+        guardian.kill()
+        guardian.communicate()
+        raise Failed("no-guardian", "the guardian does not stand by", f"{safe} See journalctl -u swapd for why.")
+    return guardian

@@ -123,6 +123,8 @@ def _link_shared(root: Path, site: Site, inner: str, owner: tuple[int, int]) -> 
     the release brings; else as an empty directory. The live tree is only read.
     """
     outlives, place, live = site.shared_directory / inner, root / inner, site.live / inner
+    # Before anything is removed or copied there: were one of the directories a link, it would be elsewhere.
+    _make_owned_directories(place.parent, root.parent, owner)
     _make_owned_directories(outlives.parent, site.shared_directory.parent, owner)
     if not os.path.lexists(outlives):
         beginning = outlives.with_name(f"{outlives.name}.beginning")
@@ -137,7 +139,6 @@ def _link_shared(root: Path, site: Site, inner: str, owner: tuple[int, int]) -> 
             os.chown(beginning, *owner)
         os.rename(beginning, outlives)
     _remove(place)
-    _make_owned_directories(place.parent, root.parent, owner)
     os.symlink(outlives, place)
 
 
@@ -148,7 +149,9 @@ def _leads_into(path: Path, directory: Path) -> bool:
 def _copy(source: Path, destination: Path) -> None:
     if source.is_dir() and not source.is_symlink():
         shutil.copytree(source, destination, symlinks=True, copy_function=_copy_file)
-        shutil.copystat(source, destination)
+        for directory, _, _, descriptor in os.fwalk(source, follow_symlinks=False):
+            status = os.fstat(descriptor)
+            os.chown(destination / os.path.relpath(directory, source), status.st_uid, status.st_gid)
     else:
         _copy_file(str(source), str(destination))
 

@@ -22,7 +22,7 @@ from swapd.host.linux import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
 from swapd.host.refusals import explain
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed
-from swapd.model.record import SiteState, SwapIntent, TreeIdentity
+from swapd.model.record import Rename, SiteState, SwapIntent, TreeIdentity
 from swapd.model.release import (
     ADOPTED,
     DeploymentId,
@@ -164,6 +164,11 @@ def commit(plan: Plan) -> None:
             except OSError:
                 os.rename(plan.outgoing, live)
                 raise
+
+
+def undo(plan: Plan) -> tuple[Rename, ...]:
+    """What brings the live path back when a crash lets only the first of two renames happen."""
+    return (Rename(str(plan.outgoing), str(plan.site.live)),) if plan.move is Move.TREE_TWICE else ()
 
 
 def explain_commit(plan: Plan, error: OSError) -> Failed:

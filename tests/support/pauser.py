@@ -29,7 +29,7 @@ def main() -> None:
     layout = Layout(Path(root))
     records.make_state_directories(layout, SiteName("shop"))
     rules = Pause(PauseMode.ALWAYS, (name,), float(longest), "")
-    with pause.found(rules) as quarry:
+    with pause.found(rules, layout) as quarry:
         assert quarry is not None
         with pause.paused(quarry, rules, layout):
             os.write(1, b"stopped\n")
