@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import selectors
 import signal
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from swapd import __version__
@@ -26,9 +30,12 @@ from swapd.model.release import Outcome, SiteName, Upload, is_tarball, printable
 from swapd.model.status import status_line
 from swapd.recover import resume
 from swapd.stages.arrive import look
-from swapd.stages.mark import remove_pending_marker, write_marker
+from swapd.stages.mark import remove_pending_marker, remove_stale_marker, write_marker
+
+log = logging.getLogger(__name__)
 
 RESCAN = 30.0  # seconds after which every drop directory is looked at, whatever the events say
+POLL = 2.0  # the same for a directory that the kernel gives no events of
 RESTART_DELAY = 2.0  # seconds before a worker that died is started again
 STOP_PATIENCE = 45.0  # seconds that a worker may take to end its deployment when we stop; the unit allows 60
 
@@ -47,17 +54,18 @@ class Daemon:
         self._trouble = ""
         self._is_stopping = False
         self._must_look = True
+        self._is_flagged = False
+        self._unwatched: dict[Path, str] = {}
         self._desks: dict[SiteName, SiteDesk] = {}
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._watch = Watch(self._raise_flag)
         self._set_sites(read_sites(layout))
 
     def _raise_flag(self) -> None:
-        """From watchdog's threads."""
-        try:
+        """From watchdog's threads. One byte at a time, so that the pipe always has room for a signal's."""
+        if not self._is_flagged:
+            self._is_flagged = True
             os.write(self._woken, b"e")
-        except BlockingIOError:
-            pass  # there are enough bytes in the pipe to wake anybody
 
     def _set_sites(self, sites: dict[SiteName, Site]) -> None:
         desks = {}
@@ -79,8 +87,11 @@ class Daemon:
 
     def _set_up_watch(self) -> None:
         self._watch.watch(desk.site.incoming for desk in self._desks.values())
+        for directory, why in self._watch.unwatched.items() - self._unwatched.items():
+            self._log.emit(events.degraded(f"{directory} has no events ({why}): it is looked at every {POLL:g} s"))
+        self._unwatched = dict(self._watch.unwatched)
         for desk in self._desks.values():
-            why = self._watch.missing.get(desk.site.incoming)
+            why = self._watch.missing.get(desk.site.incoming) or ""
             was, desk.lost = desk.lost, f"its drop directory {desk.site.incoming} is lost: {why}" if why else ""
             if why and desk.lost != was:
                 self._log.emit(events.drop_directory_lost(desk.site.name, str(desk.site.incoming), why))
@@ -88,9 +99,9 @@ class Daemon:
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; ends when every worker has."""
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)  # the byte in the wake-up pipe is what is handled
-        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         self._selector.register(self._wake, selectors.EVENT_READ)
         resume(self._context)
         self._log.emit(events.started(list(self._desks), __version__))
@@ -107,19 +118,32 @@ class Daemon:
         """Once round the loop: look, hand over, tell, wait."""
         present = time.monotonic()
         for desk in self._desks.values():
-            if self._must_look or present >= desk.look_at:
-                self._look(desk, present)
-            self._tend(desk, present)
+            with self._keeping(desk):
+                if self._must_look or present >= desk.look_at:
+                    self._look(desk, present)
+                self._tend(desk, present)
         self._must_look = False
         if present >= self._rescan_at:
             self._rescan_at = present + RESCAN
-            self._find_crashed()
+            self._look_after()
         self._tell()
         self._wait(self._patience())
 
-    def _find_crashed(self) -> None:
-        """Puts right what a killed command left: stopped processes at once, its deployment by a worker."""
+    @contextmanager
+    def _keeping(self, desk: SiteDesk) -> Iterator[None]:
+        """What goes wrong with one site, through a fault of ours too, must not end the daemon of the others."""
+        try:
+            yield
+        except Exception:  # the daemon's one broad except: see above
+            log.exception("%s: an unexpected error; the site is looked at again in %g s", desk.site.name, RESCAN)
+            desk.trouble = "an unexpected error, see journalctl -u swapd"
+            desk.look_at = desk.not_before = time.monotonic() + RESCAN
+
+    def _look_after(self) -> None:
+        """Puts right what a killed command left, and tries again what could not be watched."""
         resume(self._context)
+        if self._watch.unwatched:
+            self._set_up_watch()
         for desk in self._desks.values():
             if desk.worker is None:
                 desk.find_crashed()
@@ -129,15 +153,17 @@ class Daemon:
             desk.look_at = present + RESCAN
             return
         try:
-            ready, again = look(desk.arrivals, desk.site)
+            ready, again, gone = look(desk.arrivals, desk.site)
         except OSError as error:
             desk.lost = f"its drop directory {desk.site.incoming} cannot be read: {error.strerror}"
             desk.look_at = present + RESCAN
             return
-        desk.look_at = present + min(RESCAN, again if again is not None else RESCAN)
+        longest = POLL if desk.site.incoming in self._watch.unwatched else RESCAN
+        desk.look_at = present + min(longest, again if again is not None else longest)
         known = {upload.file_name for upload in (*desk.queue, *([desk.current] if desk.current else []))}
         desk.queue = deque(self._refreshed(desk, ready))
         desk.queue.extend(upload for upload in ready if upload.file_name not in known)
+        desk.gone += gone
         self._mark_waiting(desk)
 
     @staticmethod
@@ -155,6 +181,9 @@ class Daemon:
                 if is_tarball(name) and name != current and desk.marked.get(name) != reason:
                     desk.marked[name] = reason
                     write_marker(desk.site.incoming, name, Marker(Outcome.PENDING, reason, desk.site.name, now()))
+            for name in desk.gone:
+                remove_stale_marker(desk.site.incoming, name)
+            desk.gone.clear()
             for name in [name for name in desk.marked if name not in waiting and name != current]:
                 del desk.marked[name]
                 remove_pending_marker(desk.site.incoming, name)
@@ -194,7 +223,8 @@ class Daemon:
             if key.fileobj == self._wake:
                 self._handle(os.read(self._wake, 65536))
             else:
-                self._hear(key.data)
+                with self._keeping(key.data):
+                    self._hear(key.data)
 
     def _handle(self, bytes_: bytes) -> None:
         """The wake-up pipe's bytes: signal numbers, and ``e`` for an event in a drop directory."""
@@ -203,6 +233,7 @@ class Daemon:
         if signal.SIGHUP in bytes_:
             self._reload()
         if ord("e") in bytes_:
+            self._is_flagged = False
             self._must_look = True
 
     def _reload(self) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from swapd.host import records
-from swapd.host.files import locked
+from swapd.host.files import is_tree, locked
+from swapd.host.refusals import explain
 from swapd.ledger import Context, Ledger
 from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import Failed, Interrupted, Rejected
 from swapd.model.record import Deployment, SiteState
-from swapd.model.release import PauseCost, Release, Stage, StagedRelease, Tarball, Upload
+from swapd.model.release import PauseCost, Release, Stage, StagedRelease, Tarball, Tree, Upload
 from swapd.recover import recover
 from swapd.stages import pause, swap
 from swapd.stages.choose import Choice, choose
@@ -30,7 +31,8 @@ def deploy(site: Site, upload: Upload, context: Context, patience: float = 0.0) 
     deployment has begun), ``Busy`` when the site's lock is not free within ``patience`` seconds.
     """
     records.make_state_directories(context.layout, site.name)
-    with locked(context.layout.site_lock(site.name), f"a deployment of {site.name}", patience):
+    lock = context.layout.site_lock(site.name)
+    with locked(lock, f"a deployment of {site.name}", patience, context.is_cancelled):
         recover(site, context)
         ledger = Ledger.open(site, context, upload)
         try:
@@ -38,6 +40,9 @@ def deploy(site: Site, upload: Upload, context: Context, patience: float = 0.0) 
         except (Rejected, Failed) as error:
             _clean(site, ledger)
             return ledger.fail(error)
+        except OSError as error:
+            _clean(site, ledger)
+            return ledger.fail(explain(error, site.live.parent))
 
 
 def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
@@ -67,9 +72,9 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
 def _is_unchanged(site: Site, tarball: Tarball, state: SiteState) -> bool:
     """Whether these very bytes are what is live, in the tree that was put there."""
     live = state.live
-    if live is None or live.digest != tarball.digest or live.release != tarball.release or not site.live.exists():
+    if live is None or live.digest != tarball.digest or live.release != tarball.release:
         return False
-    return site.live.stat().st_ino == live.tree.inode
+    return is_tree(site.live, live.tree)
 
 
 def _swap(site: Site, staged: StagedRelease, choice: Choice, state: SiteState, ledger: Ledger) -> Release:
@@ -78,6 +83,7 @@ def _swap(site: Site, staged: StagedRelease, choice: Choice, state: SiteState, l
     plan = swap.plan(site, staged, choice.strategy, state, ledger.deployment.id)
     ledger.enter(Stage.SWAP)
     ledger.intend(plan.intent)
+    swap.make_ready(plan)
     cost: PauseCost | None = None
     try:
         cost = _commit(site, plan, ledger.context)
@@ -90,7 +96,7 @@ def _swap(site: Site, staged: StagedRelease, choice: Choice, state: SiteState, l
         release = swap.finish(site, staged.release, plan.intent)
     except OSError as error:
         ledger.context.emit(events.degraded(f"after the swap: {error.filename}: {error.strerror}", site.name))
-        release = Release(staged.release, plan.staged.tree, plan.intent.outgoing, None)
+        release = Release(staged.release, Tree(site.live), plan.intent.outgoing, None)
     if release.previous and release.previous.startswith("adopted@"):
         ledger.context.emit(events.adopted(site.name, release.previous, str(site.releases)))
     return replace(release, pause=cost)
@@ -118,13 +124,16 @@ def _prune(site: Site, ledger: Ledger) -> None:
     state = records.read_state(context.layout, site.name)
     doomed = releases_to_prune(state, site.keep)
     try:
-        prune(site, doomed)
+        try:
+            prune(site, doomed)
+        except* OSError as group:
+            for error in group.exceptions:
+                context.emit(events.degraded(f"pruning: {error}", site.name))
         if doomed:
             kept = tuple(release for release in state.previous if release not in doomed)
             state = replace(state, previous=kept)
             records.write_state(context.layout, site.name, state)
             context.emit(events.pruned(site.name, doomed))
-        records.forget_old_deployments(context.layout, site.name)
     except OSError as error:
         context.emit(events.degraded(f"pruning: {error.filename}: {error.strerror}", site.name))
     ledger.remove_old_markers(state)

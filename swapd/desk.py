@@ -43,6 +43,7 @@ class SiteDesk:
         self.live: LiveRelease | None = None
         self.look_at = 0.0
         self.buffer = b""
+        self.gone: list[str] = []  # names of answered uploads that their owners removed
         self.marked: dict[str, str] = {}  # why each upload that has a pending marker of ours waits
         self.read_live()
 
@@ -54,7 +55,7 @@ class SiteDesk:
             return
         if mtime != self._deployments_mtime and self.current is None:
             self._deployments_mtime = mtime
-            self.must_recover = bool(records.find_pending(self._layout, self.site.name))
+            self.must_recover = bool(records.find_unfinished(self._layout, self.site.name))
 
     def hear_ready(self) -> None:
         """The worker has recovered, and takes uploads from now on."""

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from swapd.host import records
+from swapd.host.files import identify
 from swapd.model import events
 from swapd.model.config import Site
-from swapd.model.errors import Failed, Rejected, SwapdError
+from swapd.model.errors import Failed, NotComplete, Rejected, SwapdError
 from swapd.model.events import Event
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, LiveRelease, SiteState, SwapIntent, TreeIdentity, now
+from swapd.model.record import Deployment, LiveRelease, SiteState, SwapIntent, now
 from swapd.model.release import DeploymentId, Outcome, Release, Stage, Tarball, Upload, printable
 from swapd.stages.mark import describe, remove_old_markers, remove_upload, write_marker
 
@@ -71,7 +72,7 @@ class Ledger:
             release=tarball.release,
             digest=tarball.digest,
             uploader=tarball.uploader,
-            fingerprint=self.deployment.fingerprint or tarball.fingerprint,
+            fingerprint=tarball.fingerprint,
         )
 
     def begin(self) -> None:
@@ -129,13 +130,22 @@ class Ledger:
         return deployment
 
     def end_live(self, release: Release) -> Deployment:
-        """The outcome of a deployment whose release is live: the site's state, and all the rest."""
+        """The outcome of a deployment whose release is live: the site's state, and all the rest.
+
+        Raises ``NotComplete`` when the state cannot be written: the deployment stays without an outcome, and recovery
+        gives it one as soon as that is possible.
+        """
         pause = release.pause
         if pause is not None:
             self.deployment = replace(self.deployment, pause_usec=pause.duration_usec, paused=pause.processes)
         self.deployment = replace(self.deployment, previous=release.previous)
         reason = events.describe_pause(self.deployment.pause_usec, self.deployment.paused)
-        self._write_state(release)
+        try:
+            self._write_state(release)
+        except OSError as error:
+            message = f"{release.release} is live, and that cannot be written down yet: {error.strerror}"
+            self.context.emit(events.degraded(message, self.site.name))
+            raise NotComplete("cannot-record-live", message) from error
         deployment = self._end(Outcome.LIVE, reason, "", "")
         self._remove_upload()
         return deployment
@@ -150,11 +160,11 @@ class Ledger:
             digest=self.deployment.digest,
             deployment=self.deployment.id,
             since=now(),
-            tree=TreeIdentity(release.tree.device, release.tree.inode),
+            tree=identify(release.tree.path),
             pause_usec=self.deployment.pause_usec,
             paused=self.deployment.paused,
         )
-        self._degrading("the site's state", lambda: records.write_state(layout, name, SiteState(live, tuple(unique))))
+        records.write_state(layout, name, SiteState(live, tuple(unique)))
 
     def _end(self, outcome: Outcome, reason: str, hint: str, problem: str) -> Deployment:
         if not self._is_begun:
@@ -167,10 +177,26 @@ class Ledger:
             self.deployment, outcome=outcome, reason=reason, hint=hint, problem=problem, ended=now()
         )
         self._degrading("the record", lambda: records.write_deployment(self.context.layout, self.deployment))
+        return self.tell()
+
+    def tell(self) -> Deployment:
+        """Tells the recorded outcome to uploader and journal, and notes that it was told.
+
+        A crash in between makes recovery tell it again: twice rather than never.
+        """
         marked = replace(self.deployment, outcome=Outcome.PENDING) if is_retried(self.deployment) else self.deployment
         self._mark(marked)
         self.context.emit(events.deployment_ended(self.deployment))
+        self.deployment = replace(self.deployment, is_told=True)
+        self._degrading("the record", lambda: records.write_deployment(self.context.layout, self.deployment))
+        self._degrading("old records", lambda: records.forget_old_deployments(self.context.layout, self.site.name))
         return self.deployment
+
+    def tell_again(self) -> None:
+        """Completes what a crash cut short after the outcome was recorded."""
+        self.tell()
+        if self.deployment.outcome in (Outcome.LIVE, Outcome.UNCHANGED):
+            self._remove_upload()
 
     def _mark(self, deployment: Deployment) -> None:
         if deployment.is_dropped:
@@ -178,10 +204,11 @@ class Ledger:
             self._degrading("the marker", lambda: write_marker(self.site.incoming, self._file_name, marker))
 
     def _remove_upload(self) -> None:
-        claimed = self.deployment.fingerprint
+        claimed, sidecar = self.deployment.fingerprint, self.deployment.sidecar
         if self.deployment.is_dropped and claimed is not None:
             self._degrading(
-                "the removal of the upload", lambda: remove_upload(self.site.incoming, self._file_name, claimed)
+                "the removal of the upload",
+                lambda: remove_upload(self.site.incoming, self._file_name, claimed, sidecar),
             )
 
     def remove_old_markers(self, state: SiteState) -> None:

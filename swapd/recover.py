@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from swapd.host import records
+from swapd.host.files import sweep_temporaries
+from swapd.host.resume import resume_leftover
 from swapd.ledger import MAX_ATTEMPTS, Context, Ledger
 from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import Failed
 from swapd.model.record import Deployment
-from swapd.model.release import PauseCost
+from swapd.model.release import Outcome, PauseCost
 from swapd.stages import swap
-from swapd.stages.resume import resume_leftover
+from swapd.stages.mark import sweep_markers
 
 
 def resume(context: Context) -> int:
@@ -31,10 +33,13 @@ def recover(site: Site, context: Context) -> None:
     ``Failed`` (``cannot-recover``), and is tried again before the next deployment.
     """
     resume(context)
-    for deployment in records.find_pending(context.layout, site.name):
+    _sweep(site, context)
+    for deployment in records.find_unfinished(context.layout, site.name):
         ledger = Ledger(site, context, deployment)
         try:
-            if _was_swapped(site, deployment):
+            if deployment.outcome is not Outcome.PENDING:
+                ledger.tell_again()
+            elif _was_swapped(site, deployment):
                 _complete(site, ledger)
             else:
                 _undo(site, ledger)
@@ -45,6 +50,16 @@ def recover(site: Site, context: Context) -> None:
                 f"{error.filename}: {error.strerror}",
                 f"{site.live} has not been touched. Correct that; swapd tries again before the next deployment.",
             ) from error
+
+
+def _sweep(site: Site, context: Context) -> None:
+    """Removes the temporary files that crashes left: nobody else writes there under the site's lock."""
+    try:
+        sweep_temporaries(context.layout.deployments(site.name))
+        sweep_temporaries(context.layout.site_state(site.name))
+        sweep_markers(site.incoming)
+    except OSError as error:
+        context.emit(events.degraded(f"sweeping: {error.filename}: {error.strerror}", site.name))
 
 
 def _was_swapped(site: Site, deployment: Deployment) -> bool:

@@ -85,7 +85,7 @@ class Worker:
         try:
             records.make_state_directories(self._context.layout, self._site.name)
             lock = self._context.layout.site_lock(self._site.name)
-            with locked(lock, f"a deployment of {self._site.name}", LOCK_PATIENCE):
+            with locked(lock, f"a deployment of {self._site.name}", LOCK_PATIENCE, self._context.is_cancelled):
                 recover(self._site, self._context)
         except (Failed, Busy, OSError) as error:
             self._emit(degraded(str(error), self._site.name))

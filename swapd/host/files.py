@@ -8,14 +8,16 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from swapd.model.errors import Busy
-from swapd.model.release import Fingerprint
+from swapd.host.linux import statx_birth
+from swapd.model.errors import Busy, Rejected
+from swapd.model.record import TreeIdentity
+from swapd.model.release import Fingerprint, printable
 
 REMOVING = ".removing-"  # what is on its way out; a crash may leave it, and a sweep takes it
 
@@ -32,6 +34,54 @@ def closing_descriptor(descriptor: int) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def opened(directory: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
+    """Opens a regular file without following a link or waking a device; ``Rejected`` when it is anything else."""
+    with closing_descriptor(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)) as path:
+        mode = os.fstat(path).st_mode
+        if not stat.S_ISREG(mode):
+            raise Rejected.because(
+                "not-a-regular-file",
+                f"{printable(name)} is {_kind(mode)}, not a regular file",
+                "Remove it and upload the tarball itself.",
+            )
+        # Without O_NONBLOCK, a lease that the file's owner holds would keep us waiting.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+        with closing_descriptor(os.open(f"/proc/self/fd/{path}", flags)) as descriptor:
+            yield descriptor, os.fstat(descriptor)
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a FIFO",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def identify(path: Path) -> TreeIdentity:
+    """Which directory the path leads to. Raises ``OSError``."""
+    status = path.stat()
+    return TreeIdentity(status.st_dev, status.st_ino, statx_birth(str(path)))
+
+
+def is_tree(path: Path, identity: TreeIdentity) -> bool:
+    """Whether the path leads to that very directory.
+
+    Device numbers are not compared: they may change with a restart of the machine, and a swap never leaves the one
+    filesystem. The birth is, where the filesystem keeps it: an inode's number is given away again.
+    """
+    try:
+        found = identify(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return found.inode == identity.inode and (
+        not found.birth_ns or not identity.birth_ns or found.birth_ns == identity.birth_ns
+    )
 
 
 def fsync_directory(path: Path) -> None:
@@ -61,16 +111,25 @@ def write_durably(path: Path, content: bytes, mode: int = 0o644) -> None:
     fsync_directory(path.parent)
 
 
+def sweep_temporaries(directory: Path) -> None:
+    """Removes what a crash left of ``write_durably``; for whoever alone writes there."""
+    for path in directory.glob(".*.toml.*"):
+        path.unlink(missing_ok=True)
+
+
 def write_document(path: Path, document: Mapping[str, Any], mode: int = 0o644) -> None:
     """A TOML document, written durably."""
     write_durably(path, tomli_w.dumps(document).encode(), mode)
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str, patience: float = 0.0) -> Iterator[None]:
+def locked(
+    path: Path, what: str, patience: float = 0.0, gives_up: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
     """Holds an flock on the file, which a crash of the holder releases.
 
-    Raises ``Busy`` (naming ``what``) when somebody else still holds it after ``patience`` seconds.
+    Raises ``Busy`` (naming ``what``) when somebody else still holds it after ``patience`` seconds, or once
+    ``gives_up`` says so.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -80,7 +139,7 @@ def locked(path: Path, what: str, patience: float = 0.0) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() >= deadline:
+                if time.monotonic() >= deadline or gives_up():
                     raise Busy(
                         "busy", f"{what} is under way in another process", "Try again when it has ended."
                     ) from None

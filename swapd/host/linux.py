@@ -8,6 +8,8 @@ import fcntl
 import os
 import resource
 import signal
+import struct
+import sys
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -17,6 +19,7 @@ RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 FICLONE = 0x40049409  # _IOW(0x94, 9, int), linux/fs.h
 PR_SET_NAME = 15
+STATX_BTIME = 0x800
 
 
 def _check(result: int, operation: str, *paths: str) -> None:
@@ -37,6 +40,18 @@ def renameat2(old: str, new: str, flags: int, *, old_dir: int = AT_FDCWD, new_di
 def syncfs(descriptor: int) -> None:
     """Writes the whole filesystem of ``descriptor`` through to its disk."""
     _check(_libc.syncfs(descriptor), "syncfs")
+
+
+def statx_birth(path: str) -> int:
+    """When the file's inode was made, in nanoseconds since the epoch; 0 where the filesystem does not keep it.
+
+    An inode's number is given away again, often at once; number and birth together are not.
+    """
+    buffer = ctypes.create_string_buffer(256)  # struct statx, linux/stat.h: stx_mask at 0, stx_btime at 80
+    _check(_libc.statx(AT_FDCWD, os.fsencode(path), 0, STATX_BTIME, buffer), "statx", path)
+    mask = int.from_bytes(buffer.raw[:4], sys.byteorder)
+    seconds, nanoseconds = struct.unpack_from("qI", buffer.raw, 80)
+    return int(seconds * 1_000_000_000 + nanoseconds) if mask & STATX_BTIME else 0
 
 
 def prctl_set_name(name: str) -> None:

@@ -11,7 +11,7 @@ from swapd.host.files import write_document
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, PauseRecord, Recorded, SiteState
-from swapd.model.release import Outcome, SiteName
+from swapd.model.release import SiteName
 
 HISTORY_LENGTH = 200  # deployments remembered for a site
 
@@ -30,6 +30,8 @@ def _read(kind: type[R], path: Path) -> R | None:
             f"{path} is not a record of swapd's: {error}",
             "Move the file away: swapd then goes by what it finds on the disk.",
         ) from error
+    except OSError as error:
+        raise Failed("cannot-read", f"{path}: {error.strerror}", "Make it readable for swapd.") from error
 
 
 def make_state_directories(layout: Layout, site: SiteName) -> None:
@@ -65,17 +67,17 @@ def read_deployments(layout: Layout, site: SiteName, containing: str = "") -> li
             if path.name.startswith(".") or containing not in path.read_text("utf-8", "replace"):
                 continue
             deployment = _read(Deployment, path)
-        except (Failed, FileNotFoundError):
+        except (Failed, OSError):
             continue
         if deployment is not None:
             found.append(deployment)
     return sorted(found, key=lambda deployment: deployment.started, reverse=True)
 
 
-def find_pending(layout: Layout, site: SiteName) -> list[Deployment]:
-    """Deployments that were begun and have no outcome, oldest first."""
-    pending = read_deployments(layout, site, f'outcome = "{Outcome.PENDING.value}"')
-    return [item for item in reversed(pending) if item.outcome is Outcome.PENDING]
+def find_unfinished(layout: Layout, site: SiteName) -> list[Deployment]:
+    """Deployments that were begun and have no outcome, or one that was not told, oldest first."""
+    unfinished = read_deployments(layout, site, "is_told = false")
+    return [item for item in reversed(unfinished) if not item.is_told]
 
 
 def forget_old_deployments(layout: Layout, site: SiteName) -> None:

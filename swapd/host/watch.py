@@ -42,29 +42,42 @@ class Watch:
         self._observer: BaseObserver | None = None
         self._watched: dict[Path, tuple[int, int]] = {}
         self.missing: dict[Path, str] = {}
+        self.unwatched: dict[Path, str] = {}
 
     def watch(self, directories: Iterable[Path]) -> None:
-        """Watches these directories from now on, and no others; ``missing`` says why some cannot be."""
+        """Watches these directories from now on, and no others.
+
+        ``missing`` says why some are not there, ``unwatched`` why some that are there have no events: the kernel's
+        number of watches and of watchers is limited, for all programs of a user together.
+        """
         self.close()
-        observer = Observer()
-        self._watched, self.missing = {}, {}
-        observer.start()
+        self._watched, self.missing, self.unwatched = {}, {}, {}
         for directory in directories:
             try:
                 identity = _identity(directory)
-                observer.schedule(_Flag(self._raise_flag), str(directory), recursive=False)
             except OSError as error:
                 self.missing[directory] = error.strerror or str(error)
                 continue
+            try:
+                self._schedule(directory)
+            except OSError as error:
+                self.unwatched[directory] = error.strerror or str(error)
+                continue
             self._watched[directory] = identity
-        self._observer = observer
         self._raise_flag()
+
+    def _schedule(self, directory: Path) -> None:
+        if self._observer is None:
+            observer = Observer()
+            observer.start()
+            self._observer = observer
+        self._observer.schedule(_Flag(self._raise_flag), str(directory), recursive=False)
 
     def find_trouble(self) -> str | None:
         """Why the watch must be set up anew, or None while it works."""
-        if self._observer is None or not self._observer.is_alive():
+        if self._watched and (self._observer is None or not self._observer.is_alive()):
             return "its thread has ended"
-        if any(not emitter.is_alive() for emitter in self._observer.emitters):
+        if self._observer is not None and any(not emitter.is_alive() for emitter in self._observer.emitters):
             return "the thread of one directory has ended"
         for directory, identity in self._watched.items():
             try:

@@ -24,6 +24,7 @@ from swapd.model.release import SITE_NAME, SiteName, printable
 
 T = TypeVar("T")
 
+PER_SITE = ("live", "incoming", "releases")  # keys that cannot have a default for all sites
 LATER_KEYS = {
     *("group", "queue", "drift", "path", "hooks", "health", "database", "assets", "php", "balancer", "extract"),
     *("verify.newer_only", "verify.allow_links_to", "allow_links_to"),
@@ -72,17 +73,34 @@ def _find_lines(text: str) -> dict[tuple[str, ...], int]:
     """The line on which each key stands: tomllib keeps no positions."""
     lines: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
-    for number, line in enumerate(text.splitlines(), 1):
+    depth = 0  # of the brackets of a value that goes on over several lines
+    for number, line in enumerate(_LONG_TEXT.sub(_blank, text).split("\n"), 1):
         header = re.match(rf"\s*\[\[?\s*({_DOTTED})\s*\]", line)
-        if header:
-            table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
+        assignment = re.match(rf"\s*({_DOTTED})\s*=", line)
+        if depth:
+            pass
+        elif header:
+            table = _split_key(header[1])
             lines.setdefault(table, number)
             continue
-        assignment = re.match(rf"\s*({_DOTTED})\s*=", line)
-        if assignment:
-            key = tuple(part.strip().strip("\"'") for part in assignment[1].split("."))
-            lines.setdefault((*table, *key), number)
+        elif assignment:
+            lines.setdefault((*table, *_split_key(assignment[1])), number)
+        bare = _SHORT_TEXT.sub("", line)
+        depth += sum(bare.count(bracket) for bracket in "[{") - sum(bare.count(bracket) for bracket in "]}")
     return lines
+
+
+# Texts in three quotes, and then what may hide a bracket on one line: texts and comments.
+_LONG_TEXT = re.compile(r"(\"\"\"|''')(.*?)\1", re.DOTALL)
+_SHORT_TEXT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|#.*")
+
+
+def _blank(match: re.Match[str]) -> str:
+    return '""' + "\n" * match[0].count("\n")
+
+
+def _split_key(dotted: str) -> tuple[str, ...]:
+    return tuple(part.strip("\"'") for part in re.findall(_KEY, dotted))
 
 
 class _Table:
@@ -193,13 +211,14 @@ def parse_sites(sources: Mapping[str, Source], defaults: Source | None, layout: 
     behind: list[Document] = []
     if defaults is not None:
         document = Document(defaults, issues)
-        for key in ("live", "incoming", "releases"):
+        for key in PER_SITE:
             if key in document.values:
                 issues.append(
                     ConfigurationIssue(
                         document.file, document.line(key), key, "cannot be a default", "say it in each site's own file"
                     )
                 )
+        document.values = {key: value for key, value in document.values.items() if key not in PER_SITE}
         behind.append(document)
         _parse_layers(SiteName("default"), behind, layout, issues)
     sites: dict[SiteName, Site] = {}
@@ -228,7 +247,12 @@ def _report_overlaps(
         (site.name, key, path)
         for site in sites.values()
         if site.live != Path("/nonexistent/live")
-        for key, path in (("live", site.live), ("releases", site.releases), ("incoming", site.incoming))
+        for key, path in (
+            ("live", site.live),
+            ("releases", site.releases),
+            ("incoming", site.incoming),
+            ("shared", site.shared_directory),
+        )
     ]
     for index, (name, key, path) in enumerate(places):
         for other_name, other_key, other in places[:index]:

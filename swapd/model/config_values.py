@@ -124,7 +124,8 @@ def parse_inner_paths(value: object) -> tuple[str, ...]:
         raise WrongValue(f"{shown(value)} is not a list", right)
     for item in value:
         path = PurePosixPath(item) if isinstance(item, str) else PurePosixPath("/")
-        if path.is_absolute() or ".." in path.parts or not path.parts or str(path) != item.rstrip("/"):
+        is_plain = isinstance(item, str) and item == printable(item, 4096) and str(path) == item.rstrip("/")
+        if path.is_absolute() or ".." in path.parts or not path.parts or not is_plain:
             raise WrongValue(f"{shown(item)} is not a path inside a release", right)
     paths = tuple(item.rstrip("/") for item in value)
     for path in paths:

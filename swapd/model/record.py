@@ -46,6 +46,8 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return Outcome(value)
     if hasattr(kind, "__dataclass_fields__") and isinstance(value, dict):
         return _from_document(kind, value, where)
+    if kind is datetime and isinstance(value, datetime) and value.tzinfo is None:
+        kind = NoneType  # an instant that nobody can compare with another
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     raise Failed(
@@ -93,10 +95,11 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class TreeIdentity:
-    """A directory by device and inode, which every rename keeps."""
+    """A directory by device, inode and birth, which every rename keeps."""
 
     device: int
     inode: int
+    birth_ns: int = 0  # 0: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ class Deployment(Recorded):
     pause_usec: int | None = None
     paused: int | None = None
     swap: SwapIntent | None = None
+    is_told: bool = False  # the outcome is in the marker and the journal
 
     @property
     def duration_usec(self) -> int:

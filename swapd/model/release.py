@@ -189,11 +189,9 @@ class VerifiedTarball:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A directory, and which one: its device and inode survive every rename."""
+    """A directory under the path that it has now."""
 
     path: Path
-    device: int
-    inode: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ def _parse(text: str, units: dict[str, float] | dict[str, int]) -> float:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds; ``ValueError`` when it is not a number with one of ``DURATION_UNITS``."""
-    return _parse(text, DURATION_UNITS)
+    """Seconds, to the microsecond; ``ValueError`` when it is not a number with one of ``DURATION_UNITS``."""
+    return round(_parse(text, DURATION_UNITS), 6)
 
 
 def parse_size(text: str) -> int:
@@ -38,12 +38,11 @@ def parse_size(text: str) -> int:
 
 def format_duration(seconds: float) -> str:
     """A duration for people, with three significant digits: ``0.92 ms``, ``4.1 s``, ``2 min 5 s``."""
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.0f} µs"
-    if seconds < 1:
-        return f"{seconds * 1e3:.3g} ms"
-    if seconds < 60:
-        return f"{seconds:.3g} s"
+    for unit, factor in (("µs", 1e6), ("ms", 1e3), ("s", 1.0)):
+        # Rounded first: 999.7 µs are 1 ms and not 1e+03 µs.
+        value = float(f"{seconds * factor:.3g}")
+        if value < (60 if unit == "s" else 1000):
+            return f"{value:g} {unit}"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -157,10 +157,12 @@ class Arrivals:
         return self._next_look
 
 
-def look(arrivals: Arrivals, site: Site) -> tuple[list[Upload], float | None]:
-    """Looks at the site's drop directory: what is ready, and after how many seconds to look again at the latest."""
+def look(arrivals: Arrivals, site: Site) -> tuple[list[Upload], float | None, list[str]]:
+    """Looks at the site's drop directory.
+
+    Returns what is ready, after how many seconds to look again at the latest, and which answered uploads are gone.
+    """
     seen = scan(site.incoming)
     now, wall = time.monotonic(), time.time()
     ready = arrivals.update(seen, site, now, wall)
-    arrivals.forget_absent(item.name for item in seen)
-    return ready, arrivals.next_look
+    return ready, arrivals.next_look, arrivals.forget_absent(item.name for item in seen)

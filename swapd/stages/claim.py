@@ -17,42 +17,16 @@ import hashlib
 import os
 import pwd
 import re
-import stat
 from collections.abc import Callable, Iterator
 
 from swapd.host import linux
-from swapd.host.files import closing_descriptor, fingerprint
+from swapd.host.files import closing_descriptor, fingerprint, opened
 from swapd.model.errors import Failed, NotComplete, Rejected
 from swapd.model.release import DIGEST, Digest, Tarball, Upload, parse_tarball_name, printable
 from swapd.model.units import format_size
 
 CHUNK = 1 << 20
 MAX_SIDECAR = 64 << 10
-
-
-@contextlib.contextmanager
-def opened(directory: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
-    """Opens a regular file without following a link or waking a device; ``Rejected`` when it is anything else."""
-    with closing_descriptor(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)) as path:
-        mode = os.fstat(path).st_mode
-        if not stat.S_ISREG(mode):
-            raise Rejected.because(
-                "not-a-regular-file",
-                f"{printable(name)} is {_kind(mode)}, not a regular file",
-                "Remove it and upload the tarball itself.",
-            )
-        with closing_descriptor(os.open(f"/proc/self/fd/{path}", os.O_RDONLY | os.O_CLOEXEC)) as descriptor:
-            yield descriptor, os.fstat(descriptor)
-
-
-def _kind(mode: int) -> str:
-    kinds = {
-        stat.S_IFDIR: "a directory",
-        stat.S_IFLNK: "a symbolic link",
-        stat.S_IFIFO: "a FIFO",
-        stat.S_IFSOCK: "a socket",
-    }
-    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 @contextlib.contextmanager
@@ -77,6 +51,8 @@ def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int
                 digest, size = _copy(source, copy, max_tarball, progress)
                 if fingerprint(os.fstat(source)) != fingerprint(before):
                     raise NotComplete("still-changing", f"{printable(upload.file_name)} changed while it was read")
+        except BlockingIOError as error:  # its owner holds a write lease on it
+            raise NotComplete("still-open", f"{printable(upload.file_name)} is still open for writing") from error
         except FileNotFoundError as error:
             raise NotComplete("vanished", f"{printable(upload.file_name)} is gone") from error
         except OSError as error:

@@ -36,9 +36,8 @@ def extract(
                 strip_components=site.strip_components,
                 progress=progress,
             )
-            status = os.fstat(directory)
         finally:
             os.close(directory)
     except OSError as error:
         raise explain(error, site.releases) from error
-    return ExtractedTree(verified, Tree(staging, status.st_dev, status.st_ino), extracted.files, extracted.bytes)
+    return ExtractedTree(verified, Tree(staging), extracted.files, extracted.bytes)

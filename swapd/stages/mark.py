@@ -10,17 +10,23 @@ import contextlib
 import hashlib
 import os
 import secrets
+import time
 import tomllib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import tomli_w
 
-from swapd.host.files import closing_descriptor, fingerprint
+from swapd.host.files import closing_descriptor, fingerprint, opened
+from swapd.model.errors import Rejected
 from swapd.model.record import Deployment, Marker, now
-from swapd.model.release import MARKER_SUFFIXES, SIDECAR_SUFFIXES, Fingerprint, Outcome
+from swapd.model.release import MARKER_SUFFIXES, Fingerprint, Outcome
 
 NAME_MAX = 255  # bytes of a file name, limits.h
+TEMPORARY = ".swapd-"  # hidden from every look at the drop directory
+SWEPT_AGE = 60.0  # seconds after which nobody writes to a temporary file any more
+# A signature that came so long after its tarball is the next tarball's: an uploader sends both in a row.
+SIDECAR_LAG_NS = 2_000_000_000
 
 
 def marker_base(file_name: str) -> str:
@@ -59,15 +65,15 @@ def write_marker(incoming: Path, file_name: str, marker: Marker) -> None:
     """After this, the tarball has this one marker. Raises ``OSError``."""
     base = marker_base(file_name)
     with _directory(incoming) as directory:
-        temporary = f".swapd-{secrets.token_hex(8)}"
+        temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(temporary, flags, 0o644, dir_fd=directory), "wb") as file:
-            file.write(tomli_w.dumps(marker.document()).encode())
-            os.fchmod(file.fileno(), 0o644)
+        descriptor = os.open(temporary, flags, 0o644, dir_fd=directory)
         try:
+            with open(descriptor, "wb") as file:
+                file.write(tomli_w.dumps(marker.document()).encode())
             os.rename(temporary, base + f".{marker.outcome.value}", src_dir_fd=directory, dst_dir_fd=directory)
         except OSError:
-            os.unlink(temporary, dir_fd=directory)
+            _remove(directory, temporary)
             raise
         for outcome in Outcome:
             if outcome is not marker.outcome:
@@ -80,17 +86,64 @@ def remove_pending_marker(incoming: Path, file_name: str) -> None:
         _remove(directory, f"{marker_base(file_name)}.{Outcome.PENDING.value}")
 
 
-def remove_upload(incoming: Path, file_name: str, claimed: Fingerprint) -> bool:
-    """Removes a tarball that is live, with its sidecars; False, and nothing removed, when it was replaced meanwhile."""
+def remove_stale_marker(incoming: Path, file_name: str) -> None:
+    """Removes the marker of a tarball that was rejected or failed, and that its owner has removed since."""
     with _directory(incoming) as directory:
-        try:
-            if fingerprint(os.stat(file_name, dir_fd=directory, follow_symlinks=False)) != claimed:
-                return False
-        except FileNotFoundError:
-            pass
-        for name in (file_name, *(file_name + suffix for suffix in SIDECAR_SUFFIXES)):
-            _remove(directory, name)
-    return True
+        for outcome in (Outcome.REJECTED, Outcome.FAILED):
+            _remove(directory, f"{marker_base(file_name)}.{outcome.value}")
+
+
+def remove_upload(incoming: Path, file_name: str, claimed: Fingerprint, sidecar: Fingerprint | None) -> None:
+    """Removes a tarball that is live, with its sidecars; what was uploaded under these names since then stays.
+
+    Raises ``OSError``.
+    """
+    with _directory(incoming) as directory:
+        if _remove_same(directory, file_name, claimed):
+            if sidecar is not None:
+                _remove_same(directory, f"{file_name}.sha256", sidecar)
+            _remove_older(directory, f"{file_name}.sig", claimed)
+
+
+def _remove_same(directory: int, name: str, state: Fingerprint) -> bool:
+    """Removes the file if it is still the one of this state, whoever replaces it at the same moment."""
+    aside = f"{TEMPORARY}{secrets.token_hex(8)}"
+    try:
+        if not _is_same(os.stat(name, dir_fd=directory, follow_symlinks=False), state):
+            return False
+        os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=directory)
+    except FileNotFoundError:
+        return False
+    if _is_same(os.stat(aside, dir_fd=directory, follow_symlinks=False), state):
+        os.unlink(aside, dir_fd=directory)
+        return True
+    os.link(aside, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+    os.unlink(aside, dir_fd=directory)
+    return False
+
+
+def _is_same(status: os.stat_result, state: Fingerprint) -> bool:
+    # A rename changes the time of the inode's change on some filesystems; nothing else of it.
+    found = fingerprint(status)
+    return (found.inode, found.size, found.mtime_ns) == (state.inode, state.size, state.mtime_ns)
+
+
+def _remove_older(directory: int, name: str, tarball: Fingerprint) -> None:
+    """Removes a signature that was there when the tarball was, or soon after."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(name, dir_fd=directory, follow_symlinks=False).st_ctime_ns <= tarball.ctime_ns + SIDECAR_LAG_NS:
+            os.unlink(name, dir_fd=directory)
+
+
+def sweep_markers(incoming: Path) -> None:
+    """Removes the temporary files that a crash left in the drop directory."""
+    with _directory(incoming) as directory:
+        for name in os.listdir(directory):
+            if name.startswith(TEMPORARY):
+                with contextlib.suppress(FileNotFoundError):
+                    age = time.time() - os.stat(name, dir_fd=directory, follow_symlinks=False).st_ctime
+                    if age > SWEPT_AGE:
+                        os.unlink(name, dir_fd=directory)
 
 
 def remove_old_markers(incoming: Path, kept: Collection[str]) -> None:
@@ -105,10 +158,9 @@ def remove_old_markers(incoming: Path, kept: Collection[str]) -> None:
 
 def _read_release(directory: int, name: str) -> str | None:
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-        with open(descriptor, "rb") as file:
-            release = tomllib.loads(file.read(1 << 16).decode()).get("release")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        with opened(directory, name) as (descriptor, _):
+            release = tomllib.loads(os.read(descriptor, 1 << 16).decode()).get("release")
+    except (OSError, Rejected, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return None
     return release if isinstance(release, str) else None
 

@@ -26,18 +26,18 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from swapd.guardian import ARMED, DISMISSED
 from swapd.host import processes, records
 from swapd.host.files import locked
+from swapd.host.guardian import ARMED, DISMISSED
 from swapd.host.linux import boot_id
 from swapd.host.masters import find_masters
 from swapd.host.processes import STOPPED, Process
+from swapd.host.resume import resume_abandoned
 from swapd.model.config import Pause
 from swapd.model.errors import Busy, Failed
 from swapd.model.layout import Layout
 from swapd.model.record import PauseRecord, ProcessIdentity, Rename, now
 from swapd.model.release import PauseCost
-from swapd.stages.resume import resume_abandoned
 
 EAGER_LOOKS = 50  # most stop within the first ones; what takes longer gets the processor, for SPIN seconds a look
 SPIN = 50e-6
@@ -252,7 +252,7 @@ def _arm(layout: Layout) -> subprocess.Popen[bytes]:
     safe = "Nothing was stopped and the live release is untouched."
     try:
         guardian = subprocess.Popen(
-            [sys.executable, "-m", "swapd.guardian", str(layout.pause_record)],
+            [sys.executable, "-m", "swapd.host.guardian", str(layout.pause_record)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

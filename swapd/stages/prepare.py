@@ -10,20 +10,24 @@ Facts that this stage rests on:
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
-import shutil
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from swapd.host.copying import copy_entry
+from swapd.host.files import closing_descriptor, remove_tree
 from swapd.host.linux import syncfs
 from swapd.host.refusals import explain
 from swapd.model.config import Mtime, Site
 from swapd.model.errors import Failed, Rejected
-from swapd.model.release import ExtractedTree, StagedRelease, printable
+from swapd.model.release import ExtractedTree, StagedRelease
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def prepare(extracted: ExtractedTree, site: Site, keep_going: Callable[[], None]) -> StagedRelease:
@@ -122,72 +126,95 @@ def _link_shared(root: Path, site: Site, inner: str, owner: tuple[int, int]) -> 
     It begins as a copy of what the live tree has there, so that nothing that visitors uploaded is lost; else as what
     the release brings; else as an empty directory. The live tree is only read.
     """
-    outlives, place, live = site.shared_directory / inner, root / inner, site.live / inner
+    outlives, place = site.shared_directory / inner, root / inner
     # Before anything is removed or copied there: were one of the directories a link, it would be elsewhere.
-    _make_owned_directories(place.parent, root.parent, owner)
-    _make_owned_directories(outlives.parent, site.shared_directory.parent, owner)
-    if not os.path.lexists(outlives):
-        beginning = outlives.with_name(f"{outlives.name}.beginning")
-        _remove(beginning)
-        if os.path.lexists(live) and not _leads_into(live, site.shared_directory):
-            _copy(live, beginning)
-        elif os.path.lexists(place):
-            _copy(place, beginning)
-            _apply_owner(beginning, owner)
-        else:
-            beginning.mkdir(mode=0o755)
-            os.chown(beginning, *owner)
-        os.rename(beginning, outlives)
-    _remove(place)
-    os.symlink(outlives, place)
+    with _opened_parent(root, inner, owner) as in_release:
+        # What holds the shared paths stays ours: its owner could turn a path in it elsewhere while we write there.
+        site.shared_directory.mkdir(mode=0o755, exist_ok=True)
+        with _opened_parent(site.shared_directory, inner, None) as in_shared:
+            if not _is_there(in_shared, outlives.name):
+                _begin_shared(site, inner, in_release, in_shared, owner)
+        remove_tree(in_release, place.name)
+        os.symlink(outlives, place.name, dir_fd=in_release)
 
 
-def _leads_into(path: Path, directory: Path) -> bool:
-    return path.is_symlink() and directory in Path(os.path.realpath(path)).parents
+def _begin_shared(site: Site, inner: str, in_release: int, in_shared: int, owner: tuple[int, int]) -> None:
+    name = Path(inner).name
+    beginning = f".beginning-{name}"[:255]
+    remove_tree(in_shared, beginning)
+    live = _find_live_parent(site, inner)
+    if live is not None:
+        with closing_descriptor(live):
+            copy_entry(live, name, in_shared, beginning)
+    elif _is_there(in_release, name):
+        copy_entry(in_release, name, in_shared, beginning)
+        _give_all(in_shared, beginning, owner)
+    if not _is_there(in_shared, beginning):
+        os.mkdir(beginning, 0o755, dir_fd=in_shared)
+        _give(beginning, in_shared, owner, None)
+    os.rename(beginning, name, src_dir_fd=in_shared, dst_dir_fd=in_shared)
 
 
-def _copy(source: Path, destination: Path) -> None:
-    if source.is_dir() and not source.is_symlink():
-        shutil.copytree(source, destination, symlinks=True, copy_function=_copy_file)
-        for directory, _, _, descriptor in os.fwalk(source, follow_symlinks=False):
-            status = os.fstat(descriptor)
-            os.chown(destination / os.path.relpath(directory, source), status.st_uid, status.st_gid)
-    else:
-        _copy_file(str(source), str(destination))
+def _find_live_parent(site: Site, inner: str) -> int | None:
+    """The open directory in which the live tree has ``inner``, reached through no link; None where it does not."""
+    try:
+        descriptor = os.open(site.live, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        for part in Path(inner).parts[:-1]:
+            below = os.open(part, _DIRECTORY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        status = os.stat(Path(inner).name, dir_fd=descriptor, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        os.close(descriptor)
+        if isinstance(error, PermissionError):
+            raise
+        return None
+    if stat.S_ISLNK(status.st_mode) and site.shared_directory in (site.live / inner).resolve().parents:
+        os.close(descriptor)  # swapd's own link to what is missing now
+        return None
+    return descriptor
 
 
-def _copy_file(source: str, destination: str) -> str:
-    status = os.lstat(source)
-    if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
-        return destination  # a socket or a FIFO is made by the program that uses it
-    shutil.copy2(source, destination, follow_symlinks=False)
-    os.chown(destination, status.st_uid, status.st_gid, follow_symlinks=False)
-    return destination
+@contextlib.contextmanager
+def _opened_parent(top: Path, inner: str, owner: tuple[int, int] | None) -> Iterator[int]:
+    """The directory below ``top`` that holds ``inner``; it and those above it are made where they are missing."""
+    descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in Path(inner).parts[:-1]:
+            if not _is_there(descriptor, part):
+                os.mkdir(part, 0o755, dir_fd=descriptor)
+                if owner is not None:
+                    _give(part, descriptor, owner, None)
+            try:
+                below = os.open(part, _DIRECTORY, dir_fd=descriptor)
+            except NotADirectoryError:
+                raise Rejected.because(
+                    "shared-path-blocked",
+                    f"{part} stands where the release needs a directory for the shared path {inner}",
+                    "Take it out of the tarball, or out of shared in the site's configuration.",
+                ) from None
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-def _apply_owner(path: Path, owner: tuple[int, int]) -> None:
-    os.chown(path, *owner, follow_symlinks=False)
-    if path.is_dir() and not path.is_symlink():
-        for _, directories, files, descriptor in os.fwalk(path, follow_symlinks=False):
-            for name in (*directories, *files):
-                os.chown(name, *owner, dir_fd=descriptor, follow_symlinks=False)
+def _is_there(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
-def _make_owned_directories(path: Path, below: Path, owner: tuple[int, int]) -> None:
-    for directory in [path, *path.parents][::-1]:
-        if below in directory.parents and not os.path.lexists(directory):
-            directory.mkdir(mode=0o755)
-            os.chown(directory, *owner)
-        if below in directory.parents and not stat.S_ISDIR(os.lstat(directory).st_mode):
-            raise Rejected.because(
-                "shared-path-blocked",
-                f"{printable(str(directory))} stands where the release needs a directory for a shared path",
-                "Take it out of the tarball, or out of shared in the site's configuration.",
-            )
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    elif os.path.lexists(path):
-        path.unlink()
+def _give_all(directory: int, name: str, owner: tuple[int, int]) -> None:
+    """The owner for an entry and all below it."""
+    if stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode):
+        for _, directories, files, descriptor in os.fwalk(name, dir_fd=directory, follow_symlinks=False):
+            for item in (*directories, *files):
+                _give(item, descriptor, owner, None)
+    _give(name, directory, owner, None)

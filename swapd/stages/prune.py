@@ -26,10 +26,12 @@ def releases_to_prune(state: SiteState, keep: int) -> list[ReleaseId]:
 
 
 def prune(site: Site, releases: list[ReleaseId]) -> None:
-    """After this they are gone, and so is what crashes left among the releases. Follows no link. Raises ``OSError``.
+    """After this they are gone, and so is what crashes left among the releases. Follows no link.
 
-    A release is renamed aside first, so that a crash never leaves half a tree under a release's name.
+    A release is renamed aside first, so that a crash never leaves half a tree under a release's name. What cannot be
+    removed keeps nothing else from it; an ``ExceptionGroup`` of the ``OSError`` then says it all.
     """
+    errors: list[OSError] = []
     directory = os.open(site.releases, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for release in releases:
@@ -37,8 +39,15 @@ def prune(site: Site, releases: list[ReleaseId]) -> None:
                 os.rename(release, f"{REMOVING}{secrets.token_hex(8)}", src_dir_fd=directory, dst_dir_fd=directory)
             except FileNotFoundError:
                 continue
+            except OSError as error:
+                errors.append(error)
         for name in os.listdir(directory):
             if name.startswith(LEFTOVERS):
-                remove_tree(directory, name)
+                try:
+                    remove_tree(directory, name)
+                except OSError as error:
+                    errors.append(error)
     finally:
         os.close(directory)
+    if errors:
+        raise ExceptionGroup("not everything could be removed", errors)

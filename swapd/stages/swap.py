@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from swapd.host.files import REMOVING, fsync_directory, remove_tree
-from swapd.host.linux import RENAME_EXCHANGE, RENAME_NOREPLACE, renameat2
+from swapd.host.files import REMOVING, closing_descriptor, fsync_directory, identify, is_tree, remove_tree
+from swapd.host.linux import RENAME_EXCHANGE, renameat2
 from swapd.host.refusals import explain
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed
@@ -48,22 +48,22 @@ class Move(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A swap that is ready: only its renames are left."""
+    """A swap, as it will be done."""
 
     move: Move
     site: Site
     staged: StagedRelease
     intent: SwapIntent
+    path: Path  # of the staged tree, right before the swap
     link: Path  # under which the new link waits; only for the LINK moves
     outgoing: Path  # under which the old tree waits for its name; only for TREE_TWICE
 
 
 def plan(site: Site, staged: StagedRelease, strategy: Strategy, state: SiteState, deployment: DeploymentId) -> Plan:
-    """Everything but the renames is done after this: the tree stands under its last name before the swap.
+    """What is to be renamed; nothing has been yet. Write ``intent`` down, then ``make_ready``, then ``commit``.
 
     ``Failed`` when the live path is not what ``strategy`` was chosen for any more.
     """
-    link = site.releases / f".link-{deployment}"
     is_link, is_missing = site.live.is_symlink(), not os.path.lexists(site.live)
     if strategy is Strategy.SYMLINK:
         move = Move.LINK if is_link or is_missing else Move.LINK_FOR_TREE
@@ -73,23 +73,30 @@ def plan(site: Site, staged: StagedRelease, strategy: Strategy, state: SiteState
         move = Move.TREE_TWICE
     else:
         move = Move.TREE
+    # Not under a staging name any more: after an exchange, the tree that was live stands there.
+    name = staged.release if move in (Move.LINK, Move.LINK_FOR_TREE) else f".staged-{deployment}"
+    path = site.releases / name
     try:
-        path = staged.tree.path
-        if move in (Move.LINK, Move.LINK_FOR_TREE):
-            path = site.releases / staged.release
-            _name_release(staged.tree.path, path)
-            fsync_directory(site.releases)
-            _make_link(site, staged, path, link)
-        else:
-            # Not under a staging name any more: after an exchange, the tree that was live stands here.
-            path = site.releases / f".staged-{deployment}"
-            os.rename(staged.tree.path, path)
-            fsync_directory(site.releases)
         intent = _intend(site, staged, move, path, state, deployment)
     except OSError as error:
         raise explain(error, site.releases) from error
-    moved = StagedRelease(staged.release, Tree(path, staged.tree.device, staged.tree.inode))
-    return Plan(move, site, moved, intent, link, site.releases / f".outgoing-{deployment}")
+    names = site.releases / f".link-{deployment}", site.releases / f".outgoing-{deployment}"
+    return Plan(move, site, staged, intent, path, *names)
+
+
+def make_ready(plan: Plan) -> None:
+    """Only the swap's own renames are left after this. ``Failed`` when this host cannot."""
+    site = plan.site
+    try:
+        if plan.move in (Move.LINK, Move.LINK_FOR_TREE):
+            _name_release(plan.staged.tree.path, plan.path)
+            fsync_directory(site.releases)
+            _make_link(plan)
+        else:
+            os.rename(plan.staged.tree.path, plan.path)
+            fsync_directory(site.releases)
+    except OSError as error:
+        raise explain(error, site.releases) from error
 
 
 def _name_release(staging: Path, path: Path) -> None:
@@ -103,18 +110,19 @@ def _name_release(staging: Path, path: Path) -> None:
         os.rename(staging, path)
 
 
-def _make_link(site: Site, staged: StagedRelease, path: Path, link: Path) -> None:
+def _make_link(plan: Plan) -> None:
     """The new live link under a name of its own, proven to lead to the staged tree from where it will stand."""
+    live, path = plan.site.live, plan.path
     # Through real paths: the kernel resolves ".." in the directory that the link is really in.
-    target = os.path.relpath(os.path.realpath(path), os.path.realpath(site.live.parent))
-    if os.stat(site.live.parent / target).st_ino != staged.tree.inode:
+    target = os.path.relpath(os.path.realpath(path), os.path.realpath(live.parent))
+    if not is_tree(live.parent / target, plan.intent.staged):
         raise Failed(
-            "link-would-dangle", f"a link from {site.live} to {path} would lead elsewhere", f"{SAFE} Correct releases."
+            "link-would-dangle", f"a link from {live} to {path} would lead elsewhere", f"{SAFE} Correct releases."
         )
-    os.symlink(target, link)
+    os.symlink(target, plan.link)
     # SymLinksIfOwnerMatch: httpd follows a link only when its owner is the tree's.
     owner = path.stat()
-    os.chown(link, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    os.chown(plan.link, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _intend(
@@ -123,17 +131,15 @@ def _intend(
     outgoing: ReleaseId | None = None
     identity: TreeIdentity | None = None
     if site.live.exists():
-        status = site.live.stat()
-        identity = TreeIdentity(status.st_dev, status.st_ino)
-        outgoing = _identify(site, identity, state) or ReleaseId(f"{ADOPTED}@{deployment.replace('-', '')[:12]}")
+        identity = identify(site.live)
+        outgoing = _name_outgoing(site, state) or ReleaseId(f"{ADOPTED}@{deployment.replace('-', '')[:12]}")
     target = os.path.abspath(site.live.parent / os.readlink(site.live)) if site.live.is_symlink() else ""
-    tree = TreeIdentity(staged.tree.device, staged.tree.inode)
-    return SwapIntent(move.value, tree, str(path), outgoing, identity, target)
+    return SwapIntent(move.value, identify(staged.tree.path), str(path), outgoing, identity, target)
 
 
-def _identify(site: Site, identity: TreeIdentity, state: SiteState) -> ReleaseId | None:
+def _name_outgoing(site: Site, state: SiteState) -> ReleaseId | None:
     """Which release the live path is: as recorded when it is still that tree, else by its name among the releases."""
-    if state.live is not None and state.live.tree.inode == identity.inode:
+    if state.live is not None and is_tree(site.live, state.live.tree):
         return state.live.release
     if site.live.is_symlink():
         target = Path(os.path.realpath(site.live))
@@ -147,7 +153,7 @@ def commit(plan: Plan) -> None:
 
     In the window: nothing but renames. Raises ``OSError``.
     """
-    live, path = str(plan.site.live), str(plan.staged.tree.path)
+    live, path = str(plan.site.live), str(plan.path)
     match plan.move:
         case Move.LINK:
             os.rename(plan.link, live)
@@ -156,11 +162,13 @@ def commit(plan: Plan) -> None:
         case Move.TREE:
             renameat2(path, live, RENAME_EXCHANGE)
         case Move.TREE_FIRST:
-            renameat2(path, live, RENAME_NOREPLACE)
+            os.rename(path, live)
         case Move.TREE_TWICE:
             os.rename(live, plan.outgoing)
             try:
-                renameat2(path, live, RENAME_NOREPLACE)
+                # Without flags: this is for filesystems that refuse every flag. What a directory can replace is an
+                # empty directory.
+                os.rename(path, live)
             except OSError:
                 os.rename(plan.outgoing, live)
                 raise
@@ -185,12 +193,8 @@ def explain_commit(plan: Plan, error: OSError) -> Failed:
 
 
 def is_live(site: Site, intent: SwapIntent) -> bool:
-    """Whether the live path is the staged tree of ``intent`` by now.
-
-    Inodes alone are compared: device numbers may change with a restart of the machine, and a swap never leaves the
-    one filesystem.
-    """
-    return site.live.exists() and site.live.stat().st_ino == intent.staged.inode
+    """Whether the live path is the staged tree of ``intent`` by now."""
+    return is_tree(site.live, intent.staged)
 
 
 def is_half_done(site: Site, intent: SwapIntent) -> bool:
@@ -218,15 +222,13 @@ def finish(site: Site, release: ReleaseId, intent: SwapIntent) -> Release:
         # The live link led to a tree elsewhere: it stays there, and is kept under its name by a link.
         os.symlink(intent.outgoing_target, site.releases / outgoing)
     fsync_directory(site.releases)
-    status = site.live.stat()
-    return Release(release, Tree(site.live, status.st_dev, status.st_ino), outgoing, None)
+    return Release(release, Tree(site.live), outgoing, None)
 
 
 def _put_away(site: Site, path: Path, intent: SwapIntent) -> None:
     """What the swap left under a name of its own: the old tree gets its release's name, an old link goes."""
     if path.is_symlink():
-        if path.name.startswith(".link-") or str(path) == intent.staged_path:
-            path.unlink()
+        path.unlink()
     elif (
         path.is_dir() and intent.outgoing and intent.outgoing_tree and path.stat().st_ino == intent.outgoing_tree.inode
     ):
@@ -244,21 +246,24 @@ def abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None) -> 
     if intent is not None and is_live(site, intent):
         return
     staging = site.releases / f".staging-{deployment}"
-    named = Path(intent.staged_path) if intent else None
-    if intent and named and named.exists() and named.stat().st_ino == intent.staged.inode and staging.exists():
-        renameat2(str(staging), str(named), RENAME_EXCHANGE)  # a kept tree of the same release gets its name back
-    names = [staging.name]
-    for name in (f".staged-{deployment}", f".link-{deployment}", named.name if named else ""):
-        path = site.releases / name
-        # Only the tree that was staged and a link of our own: anything else here may be what was live.
-        if name and (path.is_symlink() or (intent and path.exists() and path.stat().st_ino == intent.staged.inode)):
-            names.append(name)
+    names = [staging.name, f".link-{deployment}", f".staged-{deployment}"]
+    if intent is not None:
+        named = Path(intent.staged_path)
+        if named.parent == site.releases and is_tree(named, intent.staged):
+            if staging.exists():
+                renameat2(str(staging), str(named), RENAME_EXCHANGE)  # a kept tree of this release gets its name back
+            else:
+                names.append(named.name)
     try:
         releases = os.open(site.releases, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
-    try:
+    with closing_descriptor(releases):
         for name in names:
-            remove_tree(releases, name)
-    finally:
-        os.close(releases)
+            # A tree that was live may stand under the names of an exchange: `finish` gives it its own.
+            if (
+                intent is None
+                or intent.outgoing_tree is None
+                or not is_tree(site.releases / name, intent.outgoing_tree)
+            ):
+                remove_tree(releases, name)

@@ -53,7 +53,7 @@ class Scratch:
         self.layout = Layout(root)
         self.www = root / "www"
         self.daemons: list[Daemon] = []
-        self.www.mkdir()
+        self.www.mkdir(parents=True)
 
     def add_site(self, name: str = "shop", httpd: str = "", settle: str = "100ms", **keys: Any) -> Path:
         """Configures a site and makes its drop directory, which is returned.

