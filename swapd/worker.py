@@ -130,6 +130,8 @@ def main() -> None:
     # Nothing but reports may reach the daemon's pipe.
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    # The unit's niceness is for the window, which takes it again: an extraction must not take the processor from httpd.
+    os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), 0))
     worker = Worker(site, layout, EventLog(layout), output)
     signal.signal(signal.SIGTERM, worker.cancel)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's interrupt: the daemon decides

@@ -27,15 +27,24 @@ def is_in_own_namespace(pid: int) -> bool:
     return True
 
 
-def find_masters(names: Collection[str], user: str = "") -> list[int]:
-    """The pids of the processes called by one of ``names`` whose parent is not; with ``user``, only that user's.
+# Below it are system accounts, login.defs(5)'s UID_MIN on every distribution that swapd is packaged for.
+FIRST_HUMAN = 1000
 
-    A master that has been stopped, by whomever, is among them.
+
+def find_masters(names: Collection[str], user: str = "") -> list[int]:
+    """The pids of the processes called by one of ``names`` whose parent is not.
+
+    With ``user``, only that user's; otherwise those of root, of system accounts and of our own user: anybody may give a
+    process of theirs httpd's name, and one that cannot be stopped would hold up every swap. A master that has been
+    stopped, by whomever, is among them.
     """
     found: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter(["name", "ppid", "username"]):
+    for process in psutil.process_iter(["name", "ppid", "username", "uids"]):
         info = process.info
-        if info["name"] in names and process.pid != os.getpid() and (not user or info["username"] == user):
+        if info["name"] not in names or process.pid == os.getpid():
+            continue
+        uid = info["uids"].effective if info["uids"] else 0
+        if info["username"] == user if user else uid < FIRST_HUMAN or uid == os.geteuid():
             found[process.pid] = process
     return sorted(
         pid for pid, process in found.items() if process.info["ppid"] not in found and is_in_own_namespace(pid)

@@ -41,6 +41,8 @@ from swapd.model.release import PauseCost
 
 EAGER_LOOKS = 50  # most stop within the first ones; what takes longer gets the processor, for SPIN seconds a look
 SPIN = 50e-6
+# Resuming 400 processes that all want the processor at once takes 72 ms at nice 0, and 8 ms at nice -10.
+NICENESS = -10
 ARMING_PATIENCE = 10.0  # seconds for a new process to start on a loaded machine
 SAFE = "Everything that was stopped has been resumed, and the live release is untouched."
 
@@ -234,7 +236,10 @@ def _guarded(layout: Layout) -> Iterator[None]:
     ``Failed`` (``no-guardian``) when there cannot be one.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
     try:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
         guardian = _arm(layout)
         gc.disable()
         try:
@@ -244,6 +249,7 @@ def _guarded(layout: Layout) -> Iterator[None]:
             with contextlib.suppress(BrokenPipeError):
                 guardian.communicate(DISMISSED)
     finally:
+        os.setpriority(os.PRIO_PROCESS, 0, niceness)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
