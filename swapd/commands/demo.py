@@ -14,16 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import psutil
 
 from swapd.commands.init import make_site
-from swapd.demo.httpd import PROCESS_NAME, UNPRIVILEGED
+from swapd.demo.httpd import server_user
 from swapd.demo.play import (
     WORKERS,
     WebServer,
     check_served,
     daemon,
     drop,
+    own_process_name,
     print_command,
     wait_for_outcome,
     web_server,
@@ -52,6 +52,10 @@ class Stage:
     def directory(self) -> Path:
         return self.layout.root
 
+    @property
+    def process_name(self) -> str:
+        return self.site.pause.processes[0]
+
 
 @click.command("demo")
 @click.option("--once", is_flag=True, help="Deploy two releases, show status, history and log, and end.")
@@ -70,13 +74,16 @@ def command(once: bool, directory: Path | None) -> None:
     with ended_by_signals():
         # The umask of the files that are served: as root, the web server is somebody who owns none of them.
         os.umask(0o022)
-        stage = build(make_directory(directory))
-        if once:
-            play_once(stage)
-            if directory is None:
-                shutil.rmtree(stage.directory)
-        else:
-            play(stage)
+        scratch = make_directory(directory)
+        user = server_user().pw_name
+        with own_process_name(user) as name:
+            stage = build(scratch, name, user)
+            if once:
+                play_once(stage)
+            else:
+                play(stage)
+        if once and directory is None:
+            shutil.rmtree(scratch)
 
 
 @contextmanager
@@ -115,14 +122,15 @@ def make_directory(directory: Path | None) -> Path:
     return directory
 
 
-def build(directory: Path) -> Stage:
-    """A site that was filled by hand, its configuration, and two releases of it in tarballs."""
+def build(directory: Path, process_name: str, user: str) -> Stage:
+    """A site that was filled by hand, its configuration, and two releases of it in tarballs.
+
+    A pause will stop the processes of this name and user, and no others.
+    """
     layout = Layout(directory)
     live = directory / "www" / SITE
-    user = UNPRIVILEGED if os.geteuid() == 0 else psutil.Process().username()
     write_site(BY_HAND, live)
-    # Only this user's httpd is paused: on a machine with a web server of its own, that one is none of our business.
-    pause = {"processes": [PROCESS_NAME], "user": user}
+    pause = {"processes": [process_name], "user": user}
     site, _ = make_site(layout, SITE, {"live": str(live), "pause": pause})
     return Stage(layout, site, _packed(FIRST, directory), _packed(SECOND, directory))
 
@@ -135,7 +143,7 @@ def _packed(edition: Edition, directory: Path) -> Packed:
 def play(stage: Stage) -> None:
     """Deploys the first release, says how to deploy the next, and lets the daemon's log be seen until Ctrl-C."""
     try:
-        with web_server(stage.site.live) as server, daemon(stage.layout, None) as running:
+        with web_server(stage.site.live, stage.process_name) as server, daemon(stage.layout, None) as running:
             introduce(stage, server)
             drop(stage.first, stage.site.incoming)
             wait_for_outcome(stage.site.incoming, stage.first.tarball.name, running)
@@ -153,7 +161,7 @@ def play_once(stage: Stage) -> None:
     try:
         with (
             open(log, "wb") as file,
-            web_server(stage.site.live) as server,
+            web_server(stage.site.live, stage.process_name) as server,
             daemon(stage.layout, file) as running,
         ):
             introduce(stage, server)
@@ -180,7 +188,7 @@ def play_once(stage: Stage) -> None:
 def introduce(stage: Stage, server: WebServer) -> None:
     """Says what runs, and where."""
     click.echo(f"the demo's directory:  {stage.directory}")
-    click.echo(f"the web server:        {server.url} ({1 + WORKERS} processes called {PROCESS_NAME})")
+    click.echo(f"the web server:        {server.url} ({1 + WORKERS} processes called {stage.process_name})")
     click.echo(f"the live path:         {stage.site.live}")
     click.echo(f"the drop directory:    {stage.site.incoming}\n")
 

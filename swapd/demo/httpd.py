@@ -1,12 +1,12 @@
-"""A small prefork web server whose processes are called ``httpd``: something real for the demo to pause.
+"""A small prefork web server whose processes are called like httpd's: something real for the demo to pause.
 
 A master and its workers, as in Apache's prefork MPM: all workers accept on one listening socket, each serves one
 request at a time, and the master replaces those that die. A file is looked up anew for each request, so whatever is
 live is served. As root it becomes ``nobody``: no server of the demo's runs as root, and the demo's `[pause] user` then
 keeps away from a real httpd on the same machine.
 
-Run as ``python -m swapd.demo.httpd LISTENER LIVE WORKERS PARENT``: the number of a listening socket's descriptor, the
-path to serve, how many workers, and the process with whose end all of this ends.
+Run as ``python -m swapd.demo.httpd LISTENER LIVE WORKERS PARENT NAME``: the number of a listening socket's descriptor,
+the path to serve, how many workers, the process with whose end all of this ends, and what the processes are called.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ import swapd
 from swapd.demo.children import die_with
 from swapd.host.linux import prctl_set_name
 
-PROCESS_NAME = "httpd"
 UNPRIVILEGED = "nobody"
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 CLIENT_PATIENCE = 10.0  # seconds that a silent client may keep a worker; a pause, which counts too, is 1 s at most
@@ -164,28 +163,30 @@ def _work(listener: socket.socket, live: Path) -> None:
             server.handle_request()
 
 
+def server_user() -> pwd.struct_passwd:
+    """Who the web server runs as: whoever we are, or ``nobody`` for root."""
+    return pwd.getpwnam(UNPRIVILEGED) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+
+
 def _become_unprivileged() -> None:
-    if os.geteuid() != 0:
-        return
-    try:
-        user = pwd.getpwnam(UNPRIVILEGED)
-    except KeyError:
-        return
-    os.setgroups([])
-    os.setgid(user.pw_gid)
-    os.setuid(user.pw_uid)
+    if os.geteuid() == 0:
+        user = server_user()
+        os.setgroups([])
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
 
 
 def main(arguments: list[str]) -> NoReturn:
     """The master process; see the module's text for its arguments."""
-    descriptor, live, workers, parent = int(arguments[0]), Path(arguments[1]), int(arguments[2]), int(arguments[3])
-    prctl_set_name(PROCESS_NAME)
+    listening, path, workers, parent, name = arguments
+    live = Path(path)
+    prctl_set_name(name)
     os.chdir(live.parent)  # kept by the unprivileged user, who may not be allowed to walk down to it
     _become_unprivileged()
-    die_with(parent, signal.SIGKILL)
-    listener = socket.socket(fileno=descriptor)
+    die_with(int(parent), signal.SIGKILL)
+    listener = socket.socket(fileno=int(listening))
     listener.setblocking(False)
-    sys.exit(Master(listener, Path(live.name), workers).run())
+    sys.exit(Master(listener, Path(live.name), int(workers)).run())
 
 
 if __name__ == "__main__":

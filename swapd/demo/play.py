@@ -20,11 +20,13 @@ from typing import IO
 import swapd
 from swapd.demo.children import die_with
 from swapd.demo.site import Edition
+from swapd.host.processes import find_masters
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
 from swapd.model.release import Outcome
 from swapd.packing.tarball import Packed
 
+HTTPD = "httpd"
 WORKERS = 4
 BACKLOG = 511  # as Apache's ListenBacklog
 PATIENCE = 60.0  # seconds for anything that takes far less, on a machine that is busy with something else
@@ -59,13 +61,30 @@ class WebServer:
 
 
 @contextmanager
-def web_server(live: Path, workers: int = WORKERS) -> Iterator[WebServer]:
+def own_process_name(user: str) -> Iterator[str]:
+    """What the web server's processes may be called, so that no other daemon pauses them, nor ours another's.
+
+    ``httpd``, unless somebody's httpd or another demo's runs as that user: two pausers of one process break each
+    other's pauses. The name is ours alone till the context ends.
+    """
+    with socket.socket(socket.AF_UNIX) as claim:
+        try:
+            claim.bind(f"\0swapd-demo-{user}")  # an abstract name: gone with us, whatever ends us
+            is_first = True
+        except OSError:
+            is_first = False
+        is_free = is_first and not find_masters([HTTPD], user)
+        yield HTTPD if is_free else f"{HTTPD}-{os.getpid()}"
+
+
+@contextmanager
+def web_server(live: Path, name: str = HTTPD, workers: int = WORKERS) -> Iterator[WebServer]:
     """Serves what is live on a free port of this machine; all of its processes are gone afterwards."""
     with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as listener:
         host, port = listener.getsockname()
-        numbers = [str(listener.fileno()), str(live), str(workers), str(os.getpid())]
+        arguments = [str(listener.fileno()), str(live), str(workers), str(os.getpid()), name]
         process = subprocess.Popen(
-            [sys.executable, "-m", "swapd.demo.httpd", *numbers],
+            [sys.executable, "-m", "swapd.demo.httpd", *arguments],
             cwd=_home(),
             stdin=subprocess.DEVNULL,
             pass_fds=[listener.fileno()],

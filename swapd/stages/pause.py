@@ -44,6 +44,7 @@ SPIN = 50e-6
 # Resuming 400 processes that all want the processor at once takes 72 ms at nice 0, and 8 ms at nice -10.
 NICENESS = -10
 ARMING_PATIENCE = 10.0  # seconds for a new process to start on a loaded machine
+LOCK_PATIENCE = 3 * ARMING_PATIENCE  # for the pauses of other sites
 SAFE = "Everything that was stopped has been resumed, and the live release is untouched."
 
 
@@ -89,7 +90,7 @@ def found(rules: Pause, layout: Layout) -> Iterator[Quarry | None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(locked(layout.pause_lock, "another pause", patience=10 * rules.max))
+            stack.enter_context(locked(layout.pause_lock, "another pause", patience=LOCK_PATIENCE))
         except Busy as busy:
             raise Failed("pause-busy", "another pause on this host does not end", "Run swapd resume.") from busy
         resume_abandoned(layout)

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from swapd.commands.demo import build, play_once
-from swapd.demo.httpd import PROCESS_NAME
-from swapd.demo.play import WORKERS, command_line, wait_until
+from swapd.demo.httpd import server_user
+from swapd.demo.play import HTTPD, WORKERS, command_line, own_process_name, wait_until
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
 
@@ -72,30 +72,52 @@ def test_once_keeps_a_directory_that_was_named(directory: Path) -> None:
 
 def test_a_release_that_does_not_go_live_is_a_clear_failure(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
     directory.mkdir(mode=0o755)
-    stage = build(directory)
-    tarball = stage.second.tarball.read_bytes()
-    stage.second.tarball.write_bytes(tarball[: len(tarball) // 2])
-    with pytest.raises(Failed, match=r"shop-2\.tar\.gz rejected: ") as failure:
-        play_once(stage)
+    user = server_user().pw_name
+    with own_process_name(user) as name:
+        stage = build(directory, name, user)
+        tarball = stage.second.tarball.read_bytes()
+        stage.second.tarball.write_bytes(tarball[: len(tarball) // 2])
+        with pytest.raises(Failed, match=r"shop-2\.tar\.gz rejected: ") as failure:
+            play_once(stage)
     assert str(directory) in failure.value.hint
     assert "shop-1@" in capfd.readouterr().err, "the log"
     assert (directory / "www/shop/version.txt").read_text() == "1\n"
 
 
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="without root, a httpd of one's own is not told from the demo's")
-def test_another_httpd_of_the_machine_is_not_paused(directory: Path) -> None:
+def paused_counts(output: str) -> set[str]:
+    return set(re.findall(r"(\d+) httpd processes were paused", output))
+
+
+@pytest.mark.parametrize("user", [None, server_user().pw_uid], ids=["of-ours", "of-the-same-user"])
+def test_another_httpd_of_the_machine_is_not_paused(directory: Path, user: int | None) -> None:
     program = "import sys; from swapd.host.linux import prctl_set_name as p; p(sys.argv[1]); print(); sys.stdin.read()"
     with subprocess.Popen(
-        [sys.executable, "-c", program, PROCESS_NAME], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+        [sys.executable, "-c", program, HTTPD], user=user, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     ) as other:
         assert other.stdin is not None
         assert other.stdout is not None
-        other.stdout.readline()
+        assert other.stdout.readline()
         done = subprocess.run([*DEMO, "--once", "--directory", directory], cwd=ROOT, capture_output=True, text=True)
         other.stdin.close()
     assert done.returncode == 0, done.stderr
-    assert set(re.findall(r"(\d+) httpd processes were paused", done.stdout)) == {str(1 + WORKERS)}
+    assert paused_counts(done.stdout) == {str(1 + WORKERS)}
+
+
+def test_demos_side_by_side_leave_each_other_alone(tmp_path: Path) -> None:
+    demos = [
+        subprocess.Popen(
+            [*DEMO, "--once", "--directory", tmp_path / str(number)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    for demo in demos:
+        output = demo.communicate()[0]
+        assert demo.returncode == 0, output
+        assert paused_counts(output) == {str(1 + WORKERS)}
 
 
 class Demo:

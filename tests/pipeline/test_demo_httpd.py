@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from swapd.demo.httpd import PROCESS_NAME, UNPRIVILEGED
-from swapd.demo.play import PATIENCE, WebServer, wait_until, web_server
+from swapd.demo.httpd import server_user
+from swapd.demo.play import HTTPD, PATIENCE, WebServer, wait_until, web_server
 from swapd.host.processes import child_pids, find_masters, read_status
 
 WORKERS = 3
@@ -88,7 +88,7 @@ def live(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(live: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Server]:
-    with web_server(live, WORKERS) as web:
+    with web_server(live, workers=WORKERS) as web:
         server = Server(web)
         wait_until(server.is_complete, "all workers")
         processes = server.processes()
@@ -100,11 +100,11 @@ def server(live: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Server]:
 def test_every_process_is_called_httpd_and_none_runs_as_root(server: Server) -> None:
     for pid in server.processes():
         process = psutil.Process(pid)
-        assert process.name() == PROCESS_NAME
-        assert process.username() == (UNPRIVILEGED if os.geteuid() == 0 else psutil.Process().username())
+        assert process.name() == HTTPD
+        assert process.username() == server_user().pw_name
     username = psutil.Process(server.master).username()
-    assert server.master in find_masters([PROCESS_NAME], username)
-    assert not set(server.workers()) & set(find_masters([PROCESS_NAME], username))
+    assert server.master in find_masters([HTTPD], username)
+    assert not set(server.workers()) & set(find_masters([HTTPD], username))
 
 
 def test_whatever_is_live_is_served(server: Server, live: Path) -> None:
