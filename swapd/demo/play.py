@@ -20,7 +20,7 @@ from typing import IO
 import swapd
 from swapd.demo.children import die_with
 from swapd.demo.site import Edition
-from swapd.host.processes import find_masters
+from swapd.host.masters import find_masters
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
 from swapd.model.release import Outcome
