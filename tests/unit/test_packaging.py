@@ -17,7 +17,10 @@ from types import ModuleType
 import pytest
 
 import swapd
+from swapd.daemon import STOP_PATIENCE
+from swapd.model.errors import ExitStatus
 from swapd.model.layout import Layout
+from swapd.model.units import parse_duration
 
 PROJECT = Path(__file__).parents[2]
 PACKAGING = PROJECT / "packaging"
@@ -99,6 +102,12 @@ def test_pause_record_survives_the_daemon() -> None:
     assert unit["RuntimeDirectoryPreserve"] == "yes"
     assert unit["ExecStopPost"].endswith(" resume")
     assert unit["SystemCallErrorNumber"] == "EPERM"
+
+
+def test_daemon_gives_its_workers_up_before_systemd_gives_it_up() -> None:
+    unit = unit_settings()
+    assert parse_duration(unit["TimeoutStopSec"]) > STOP_PATIENCE
+    assert int(unit["RestartPreventExitStatus"]) == ExitStatus.CONFIGURATION
 
 
 @needs("systemd-analyze")
