@@ -46,8 +46,9 @@ def mpm() -> str:
 
 
 @pytest.fixture(scope="module")
-def host(base: Path) -> Iterator[Host]:
-    """A booted host for the tests of a module."""
+def host(base: Path, mpm: str) -> Iterator[Host]:
+    """A booted host for the tests of a module, one for each of Apache's modules that it asks for."""
+    del mpm
     with booted(base) as host:
         yield host
 

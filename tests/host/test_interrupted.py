@@ -21,7 +21,7 @@ from tests.host.visitors import Load
 from tests.host.webhost import OUTCOMES, Site, Way, WebHost, assert_one_story
 
 FILES = 60_000  # extracting one takes some 50 to 100 microseconds
-ROUNDS = 4  # of each kind of kill
+ROUNDS = 3  # of each kind of kill
 
 
 @pytest.fixture(scope="module")
