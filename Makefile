@@ -3,7 +3,8 @@
 VENV = .venv
 PYTHON ?= python3
 PYTEST_ARGS ?=
-PYTEST = $(VENV)/bin/python -m pytest
+TOOLS = $(VENV)/tools
+PYTEST = packaging/with-tools $(TOOLS) $(VENV)/bin/python -m pytest
 IS_ROOT := $(filter 0,$(shell id -u))
 
 export PREFIX DESTDIR PYTHON
@@ -39,7 +40,7 @@ venv:
 	@$(PYTHON) packaging/bootstrap-venv $(VENV) --group test --group lint --editable .
 
 test-packages:
-	@packaging/apt-needs packaging/test-packages
+	@packaging/apt-needs packaging/test-packages $(TOOLS)
 
 deb: ## The Debian package and its source package, into dist/
 	@packaging/build-deb dist
