@@ -13,7 +13,7 @@ from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import Failed, Interrupted, Rejected
 from swapd.model.record import Deployment, SiteState
-from swapd.model.release import PauseCost, Release, Stage, StagedRelease, Tarball, Tree, Upload
+from swapd.model.release import PauseCost, Release, ReleaseId, Stage, StagedRelease, Tarball, Tree, Upload
 from swapd.recover import recover
 from swapd.stages import pause, swap
 from swapd.stages.choose import Choice, choose
@@ -124,19 +124,24 @@ def _prune(site: Site, ledger: Ledger) -> None:
     state = records.read_state(context.layout, site.name)
     doomed = releases_to_prune(state, site.keep)
     try:
-        try:
-            prune(site, doomed)
-        except* OSError as group:
-            for error in group.exceptions:
-                context.emit(events.degraded(f"pruning: {error}", site.name))
         if doomed:
-            kept = tuple(release for release in state.previous if release not in doomed)
-            state = replace(state, previous=kept)
+            # No longer listed before it is no longer whole.
+            state = replace(state, previous=tuple(release for release in state.previous if release not in doomed))
             records.write_state(context.layout, site.name, state)
             context.emit(events.pruned(site.name, doomed))
+        remove_releases(site, doomed, context)
     except OSError as error:
         context.emit(events.degraded(f"pruning: {error.filename}: {error.strerror}", site.name))
     ledger.remove_old_markers(state)
+
+
+def remove_releases(site: Site, doomed: list[ReleaseId], context: Context) -> None:
+    """Removes these releases, and what crashes left among them; under the site's lock, and not before an extraction."""
+    try:
+        prune(site, doomed)
+    except* OSError as group:
+        for error in group.exceptions:
+            context.emit(events.degraded(f"pruning: {error}", site.name))
 
 
 def _clean(site: Site, ledger: Ledger) -> None:

@@ -17,6 +17,7 @@ from swapd.model.record import LiveRelease
 from swapd.model.release import Outcome, SiteName, Upload
 from swapd.model.status import SiteStatus
 from swapd.stages.arrive import Answer, Arrivals
+from swapd.stages.prune import has_leftovers
 from swapd.worker import upload_document
 
 
@@ -35,6 +36,7 @@ class SiteDesk:
         self.is_recovering = False
         self._deployments_mtime = 0
         self.find_crashed()
+        self.must_recover = self.must_recover or has_leftovers(site)
         self.not_before = 0.0
         self.stage = ""
         self.fraction: float | None = None

@@ -185,8 +185,8 @@ class Ledger:
         A crash in between makes recovery tell it again: twice rather than never.
         """
         marked = replace(self.deployment, outcome=Outcome.PENDING) if is_retried(self.deployment) else self.deployment
-        self._mark(marked)
         self.context.emit(events.deployment_ended(self.deployment))
+        self._mark(marked)
         self.deployment = replace(self.deployment, is_told=True)
         self._degrading("the record", lambda: records.write_deployment(self.context.layout, self.deployment))
         self._degrading("old records", lambda: records.forget_old_deployments(self.context.layout, self.site.name))

@@ -7,6 +7,7 @@ how it goes is said on standard output. It ends at the end of its input, or afte
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from swapd.deploy import deploy
+from swapd.deploy import deploy, remove_releases
 from swapd.host import records
 from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
@@ -28,6 +29,7 @@ from swapd.model.events import degraded
 from swapd.model.layout import Layout
 from swapd.model.release import Fingerprint, Stage, Upload
 from swapd.recover import recover
+from swapd.stages.prune import has_leftovers
 
 REPORT_INTERVAL = 0.1  # seconds between two reports of the same stage's progress
 LOCK_PATIENCE = 3600.0  # a command that deploys to this site is waited for: the upload loses nothing
@@ -118,6 +120,14 @@ class Worker:
             self.take_up(json.loads(line))
             if self._is_cancelled:
                 return
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Removes what a crash amid an earlier prune left, once there is nothing more urgent."""
+        lock = self._context.layout.site_lock(self._site.name)
+        if has_leftovers(self._site):
+            with contextlib.suppress(Busy), locked(lock, "a deployment", 0.0):
+                remove_releases(self._site, [], self._context)
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from swapd.host.eventlog import EventLog
@@ -18,4 +20,7 @@ def command(layout: Layout) -> None:
     Waits for a pause that is going on, up to its longest time. What swapd did not stop stays as it is.
     """
     count = resume(Context(layout, EventLog(layout).emit, lambda *_: None))
-    click.echo(f"resumed {count} processes" if count else "nothing of swapd's was stopped")
+    if count:
+        click.echo(f"resumed {count} processes")
+    elif sys.stdout.isatty():  # the unit runs this at every stop, and the journal need not tell that all was well
+        click.echo("nothing of swapd's was stopped")

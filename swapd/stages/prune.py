@@ -25,6 +25,14 @@ def releases_to_prune(state: SiteState, keep: int) -> list[ReleaseId]:
     return before[max(keep, 2) - 1 :]
 
 
+def has_leftovers(site: Site) -> bool:
+    """Whether a crash left something among the releases that a prune removes."""
+    try:
+        return any(name.startswith(LEFTOVERS) for name in os.listdir(site.releases))
+    except OSError:
+        return False
+
+
 def prune(site: Site, releases: list[ReleaseId]) -> None:
     """After this they are gone, and so is what crashes left among the releases. Follows no link.
 
