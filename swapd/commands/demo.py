@@ -75,7 +75,7 @@ def command(once: bool, directory: Path | None) -> None:
         # The umask of the files that are served: as root, the web server is somebody who owns none of them.
         os.umask(0o022)
         scratch = make_directory(directory)
-        user = server_user().pw_name
+        user = server_user()
         with own_process_name(user) as name:
             stage = build(scratch, name, user)
             if once:

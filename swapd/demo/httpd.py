@@ -26,6 +26,8 @@ from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import NoReturn
 
+import psutil
+
 import swapd
 from swapd.demo.children import die_with
 from swapd.host.linux import prctl_set_name
@@ -163,14 +165,14 @@ def _work(listener: socket.socket, live: Path) -> None:
             server.handle_request()
 
 
-def server_user() -> pwd.struct_passwd:
+def server_user() -> str:
     """Who the web server runs as: whoever we are, or ``nobody`` for root."""
-    return pwd.getpwnam(UNPRIVILEGED) if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+    return UNPRIVILEGED if os.geteuid() == 0 else psutil.Process().username()
 
 
 def _become_unprivileged() -> None:
     if os.geteuid() == 0:
-        user = server_user()
+        user = pwd.getpwnam(UNPRIVILEGED)
         os.setgroups([])
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)

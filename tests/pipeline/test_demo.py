@@ -14,9 +14,10 @@ import pytest
 
 from swapd.commands.demo import build, play_once
 from swapd.demo.httpd import server_user
-from swapd.demo.play import HTTPD, WORKERS, command_line, own_process_name, wait_until
+from swapd.demo.play import HTTPD, WORKERS, command_line, own_process_name, web_server
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 DEMO = [sys.executable, "-m", "swapd", "demo"]
@@ -72,7 +73,7 @@ def test_once_keeps_a_directory_that_was_named(directory: Path) -> None:
 
 def test_a_release_that_does_not_go_live_is_a_clear_failure(directory: Path, capfd: pytest.CaptureFixture[str]) -> None:
     directory.mkdir(mode=0o755)
-    user = server_user().pw_name
+    user = server_user()
     with own_process_name(user) as name:
         stage = build(directory, name, user)
         tarball = stage.second.tarball.read_bytes()
@@ -88,19 +89,28 @@ def paused_counts(output: str) -> set[str]:
     return set(re.findall(r"(\d+) httpd processes were paused", output))
 
 
-@pytest.mark.parametrize("user", [None, server_user().pw_uid], ids=["of-ours", "of-the-same-user"])
-def test_another_httpd_of_the_machine_is_not_paused(directory: Path, user: int | None) -> None:
+def check_only_its_own_are_paused(directory: Path) -> None:
+    done = subprocess.run([*DEMO, "--once", "--directory", directory], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert paused_counts(done.stdout) == {str(1 + WORKERS)}
+
+
+def test_another_httpd_of_the_same_user_is_not_paused(directory: Path, tmp_path: Path) -> None:
+    with web_server(tmp_path / "elsewhere") as other:
+        assert other.get("/")[0] == 404  # so it has its name by now
+        check_only_its_own_are_paused(directory)
+
+
+def test_a_httpd_of_ours_is_not_paused(directory: Path) -> None:
     program = "import sys; from swapd.host.linux import prctl_set_name as p; p(sys.argv[1]); print(); sys.stdin.read()"
     with subprocess.Popen(
-        [sys.executable, "-c", program, HTTPD], user=user, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+        [sys.executable, "-c", program, HTTPD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     ) as other:
         assert other.stdin is not None
         assert other.stdout is not None
         assert other.stdout.readline()
-        done = subprocess.run([*DEMO, "--once", "--directory", directory], cwd=ROOT, capture_output=True, text=True)
+        check_only_its_own_are_paused(directory)
         other.stdin.close()
-    assert done.returncode == 0, done.stderr
-    assert paused_counts(done.stdout) == {str(1 + WORKERS)}
 
 
 def test_demos_side_by_side_leave_each_other_alone(tmp_path: Path) -> None:

@@ -14,8 +14,10 @@ import psutil
 import pytest
 
 from swapd.demo.httpd import server_user
-from swapd.demo.play import HTTPD, PATIENCE, WebServer, wait_until, web_server
-from swapd.host.processes import child_pids, find_masters, read_status
+from swapd.demo.play import HTTPD, PATIENCE, WebServer, web_server
+from swapd.host.masters import find_masters
+from swapd.host.processes import child_pids, read_status
+from tests.support.waiting import wait_until
 
 WORKERS = 3
 ROOT = Path(__file__).parents[2]
@@ -101,7 +103,7 @@ def test_every_process_is_called_httpd_and_none_runs_as_root(server: Server) -> 
     for pid in server.processes():
         process = psutil.Process(pid)
         assert process.name() == HTTPD
-        assert process.username() == server_user().pw_name
+        assert process.username() == server_user()
     username = psutil.Process(server.master).username()
     assert server.master in find_masters([HTTPD], username)
     assert not set(server.workers()) & set(find_masters([HTTPD], username))
