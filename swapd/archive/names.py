@@ -115,7 +115,7 @@ class NormalForms:
 
     Filesystems that normalise (APFS, ZFS and ext4 where told to) take them for one, and people cannot tell them
     apart. Names that differ by case are two names on Linux; where the filesystem folds case, creating the second
-    one fails and is refused then. One number for each name that is not ASCII is all that is kept.
+    one fails and is refused then (two directories become one there, with the files of both). One number for each name that is not ASCII is all that is kept.
     """
 
     def __init__(self) -> None:

@@ -116,7 +116,9 @@ CASES: dict[str, bytes] = {
         header(b"b", size=b"000000000010", mode=b"0000755") + padded(b"content\n"),
     ),
     "v7_headers": tar(
-        header(b"old/", b"\0", mode=0o755, magic=b""), file(b"old/a", kind=b"\0", magic=b""), hard_link(b"old/b", b"old/a")
+        header(b"old/", b"\0", mode=0o755, magic=b""),
+        file(b"old/a", kind=b"\0", magic=b""),
+        hard_link(b"old/b", b"old/a"),
     ),
     "old_gnu_headers": tar(
         directory(b"a/", magic=b"ustar  \0"),
@@ -165,7 +167,10 @@ WRAPPED = {
         "shop",
     ),
     "wrapper_with_its_own_name_as_file": (tar(file(b"shop/shop"), symlink(b"shop/x/y", b"../shop")), "shop"),
-    "wrapper_with_more_children_than_are_renamed_at_once": (tar(*(file(b"shop/%d" % at, b"") for at in range(1100))), "shop"),
+    "wrapper_with_more_children_than_are_renamed_at_once": (
+        tar(*(file(b"shop/%d" % at, b"") for at in range(1100))),
+        "shop",
+    ),
     "file_beside_the_wrapper": (tar(file(b"shop/a"), file(b"b")), ""),
     "symlink_beside_the_wrapper": (tar(file(b"shop/a"), symlink(b"b", b"shop/a")), ""),
     "two_wrappers": (tar(file(b"shop/a"), file(b"blog/a")), ""),

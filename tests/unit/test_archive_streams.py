@@ -73,6 +73,17 @@ def test_an_interruption_leaves_nothing_running(compression: Compression, call: 
     site.assert_tree_is_tame()
 
 
+def test_a_closed_stream_reads_no_further(tmp_path: Path) -> None:
+    tarball = tmp_path / "tarball"
+    tarball.write_bytes(compress(os.urandom(12 * MIB), Compression.GZIP))
+    seen: list[int] = []
+    with opened(tarball, os.O_RDONLY) as descriptor:
+        with streams.Stream(descriptor, Compression.GZIP, seen.append) as stream:
+            stream.next_block()
+        stream.report()
+    assert seen[-1] < tarball.stat().st_size
+
+
 def test_an_interruption_is_heard_while_nothing_comes_out(tmp_path: Path) -> None:
     site = Site(tmp_path)
     empty_members = compress(b"", Compression.GZIP) * 300_000
