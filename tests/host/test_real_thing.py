@@ -5,7 +5,6 @@ Every test runs under each of Apache's multi-processing modules, while visitors 
 
 from __future__ import annotations
 
-import json
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.host import journal
-from tests.host.releases import MARK, Packed, describe_tree, exact_modes, make_tree, pack
+from tests.host.releases import MARK, Packed, describe_tree, make_tree, pack
 from tests.host.visitors import Load, fetch
 from tests.host.webhost import AUTHOR, MPMS, UPLOADER, Marker, Site, Way, WebHost, assert_one_story
 
@@ -64,7 +63,7 @@ def test_the_hand_made_tree_becomes_the_first_kept_release(shop: Site, old_tree:
     before = shop.web.host.path(shop.live).stat()
     packed = pack(tmp_path, "shop-1")
     with Load(shop.web.host, shop.domain) as load:
-        assert_live(shop, packed, shop.deploy(packed.tarball))
+        shop.assert_live(packed, shop.deploy(packed.tarball))
     load.assert_served({HAND_MADE, "shop-1"})
     (adopted,) = [name for name in shop.kept_releases() if name.startswith("adopted@")]
     kept = shop.web.host.path(shop.releases) / adopted
@@ -83,80 +82,9 @@ def test_an_upload_goes_live(shop: Site, way: Way, tmp_path: Path) -> None:
     started = datetime.now(UTC)
     with Load(shop.web.host, shop.domain) as load:
         marker = shop.deploy(packed.tarball, way)
-        assert_live(shop, packed, marker)
+        shop.assert_live(packed, marker)
         assert_told(shop, packed, marker, journal_after=mark, started=started)
     load.assert_served({served, name})
-
-
-def test_zstd_goes_live(shop: Site, tmp_path: Path) -> None:
-    packed = pack(tmp_path, "shop-zstd", ".tar")
-    compressed = tmp_path / "shop-zstd.tar.zst"
-    inside = "/root/shop-zstd.tar"
-    shop.web.host.write(inside, packed.tarball.read_bytes())
-    shop.web.run("zstd", "--quiet", inside)
-    compressed.write_bytes(shop.web.host.path(f"{inside}.zst").read_bytes())
-    packed = Packed(packed.name, packed.tree, compressed)
-    assert_live(shop, packed, shop.deploy(compressed))
-
-
-@pytest.mark.parametrize("order", ["sidecar-first", "tarball-first"])
-def test_a_digest_sidecar_goes_with_its_tarball(shop: Site, order: str, tmp_path: Path) -> None:
-    packed = pack(tmp_path, f"shop-{order}")
-    sidecar = tmp_path / f"{packed.tarball.name}.sha256"
-    sidecar.write_text(f"{packed.digest}  {packed.tarball.name}\n")
-    files = [sidecar, packed.tarball] if order == "sidecar-first" else [packed.tarball, sidecar]
-
-    def upload() -> None:
-        for file in files:
-            shop.web.send(Way.SCP, file, f"{shop.incoming}/{file.name}")
-
-    assert_live(shop, packed, shop.outcome_after(upload, packed.tarball.name))
-    assert not shop.dropped(sidecar.name).exists()
-
-
-def test_the_same_bytes_again_change_nothing(shop: Site, tmp_path: Path) -> None:
-    packed = pack(tmp_path, "shop-again")
-    shop.deploy(packed.tarball)
-    tree = shop.web.host.path(f"{shop.live}/").stat().st_ino
-    marker = shop.deploy(packed.tarball)
-    assert marker.outcome == marker["outcome"] == "unchanged"
-    assert not shop.dropped(packed.tarball.name).exists()
-    assert shop.web.host.path(f"{shop.live}/").stat().st_ino == tree
-    assert_one_story(shop.records(), marker["deployment"], journal.DEPLOYMENT_UNCHANGED)
-
-
-def test_commands_tell_what_is_live(shop: Site, tmp_path: Path) -> None:
-    packed = pack(tmp_path, "shop-told")
-    marker = shop.deploy(packed.tarball)
-    assert packed.release in shop.web.run("swapd", "status")
-    assert packed.release in json.dumps(json.loads(shop.web.run("swapd", "status", "shop", "--json")))
-    assert packed.release in shop.web.run("swapd", "history", "shop")
-    history = json.dumps(json.loads(shop.web.run("swapd", "history", "shop", "--json")))
-    assert history.index(marker["deployment"]) == min(
-        history.index(record["SWAPD_DEPLOYMENT"])
-        for record in shop.records()
-        if record["MESSAGE_ID"] == journal.DEPLOYMENT_LIVE and record["SWAPD_DEPLOYMENT"] in history
-    ), "the newest deployment comes first"
-
-
-def test_a_command_deploys_while_the_daemon_is_down(shop: Site, tmp_path: Path) -> None:
-    packed = pack(tmp_path, "shop-by-command")
-    shop.web.host.write("/root/shop-by-command.tar.gz", packed.tarball.read_bytes())
-    shop.web.run("systemctl", "stop", "swapd")
-    try:
-        answer = json.loads(shop.web.run("swapd", "deploy", "shop", "/root/shop-by-command.tar.gz", "--json"))
-        assert packed.release in json.dumps(answer)
-        shop.assert_serves(packed.tree)
-        assert shop.web.host.path("/root/shop-by-command.tar.gz").exists()
-    finally:
-        shop.web.run("systemctl", "start", "swapd")
-    assert packed.release in shop.web.status_line()
-
-
-def test_only_keep_releases_remain(shop: Site) -> None:
-    kept = shop.kept_releases()
-    assert len([name for name in kept if not name.startswith(".")]) <= 5, kept
-    assert not [name for name in kept if name.startswith(".")], "staging is left"
 
 
 def test_a_live_path_that_is_a_symbolic_link(web: WebHost, tmp_path: Path) -> None:
@@ -169,9 +97,9 @@ def test_a_live_path_that_is_a_symbolic_link(web: WebHost, tmp_path: Path) -> No
     site = web.init("linked", "/var/www/linked")
     with Load(web.host, site.domain) as load:
         packed = pack(tmp_path, "linked-2")
-        assert_live(site, packed, site.deploy(packed.tarball))
+        site.assert_live(packed, site.deploy(packed.tarball))
         following = pack(tmp_path, "linked-3")
-        assert_live(site, following, site.deploy(following.tarball))
+        site.assert_live(following, site.deploy(following.tarball))
     load.assert_served({"linked by hand", "linked-2", "linked-3"})
     assert web.host.path(site.live).is_symlink()
     assert describe_tree(web.host.path("/srv/linked-1")) == describe_tree(old)
@@ -181,32 +109,14 @@ def test_a_live_path_that_is_not_there_yet(web: WebHost, tmp_path: Path) -> None
     site = web.new_site("fresh")
     assert fetch(web.host, site.domain, MARK).status == 404
     packed = pack(tmp_path, "fresh-1")
-    assert_live(site, packed, site.deploy(packed.tarball))
+    site.assert_live(packed, site.deploy(packed.tarball))
     assert not [name for name in site.kept_releases() if name.startswith("adopted@")]
-
-
-def test_the_journal_explains_itself(shop: Site) -> None:
-    live = shop.records()[-1]
-    explained = shop.web.run("journalctl", "--catalog", "--unit=swapd", f"MESSAGE_ID={journal.DEPLOYMENT_LIVE}")
-    assert "Defined-By: swapd" in explained
-    assert "@SWAPD_" not in explained, f"a field that the records lack: {journal.describe(live)}"
 
 
 def test_a_restart_of_apache_is_noticed(shop: Site, tmp_path: Path) -> None:
     shop.web.run("systemctl", "restart", "apache2")
     packed = pack(tmp_path, "shop-restarted")
-    assert_live(shop, packed, shop.deploy(packed.tarball))
-
-
-def assert_live(site: Site, packed: Packed, marker: Marker) -> None:
-    """The release is served byte for byte, is complete on the disk, and the upload has made room for its marker."""
-    assert marker.outcome == "live", marker.content
-    site.assert_serves(packed.tree)
-    tree = site.tree()
-    assert describe_tree(tree) == describe_tree(packed.tree)
-    assert exact_modes(tree) <= {"directory 755", "file 644", "file 755"}
-    assert site.list_incoming().count(f"{packed.tarball.name}.live") == 1
-    assert not site.dropped(packed.tarball.name).exists()
+    shop.assert_live(packed, shop.deploy(packed.tarball))
 
 
 def assert_told(site: Site, packed: Packed, marker: Marker, *, journal_after: int, started: datetime) -> None:

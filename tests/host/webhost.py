@@ -17,6 +17,7 @@ from typing import Any
 
 from tests.host import journal
 from tests.host.machine import Host, wait_until
+from tests.host.releases import Packed, describe_tree, exact_modes
 from tests.host.visitors import served_differences
 
 UPLOADER = "deploy"  # an ordinary user of the host, in the group swapd
@@ -278,6 +279,15 @@ class Site:
         """Visitors get every file of the tree, byte for byte."""
         differences = served_differences(self.web.host, self.domain, tree)
         assert not differences, f"{len(differences)} files are not served as they are: {differences[:10]}"
+
+    def assert_live(self, packed: Packed, marker: Marker) -> None:
+        """The release is served byte for byte and complete on the disk, and its upload has made room for the marker."""
+        assert marker.outcome == "live", marker.content
+        self.assert_serves(packed.tree)
+        assert describe_tree(self.tree()) == describe_tree(packed.tree)
+        assert exact_modes(self.tree()) <= {"directory 755", "file 644", "file 755"}
+        assert self.list_incoming().count(f"{packed.tarball.name}.live") == 1
+        assert not self.dropped(packed.tarball.name).exists()
 
     def records(self, *, after: int = 0) -> list[journal.Record]:
         """The journal records about this site."""
