@@ -31,9 +31,7 @@ def _descriptors() -> dict[str, str]:
 
 def _children() -> set[str]:
     """By pid; from the kernel's own list, because asking for every process of the machine would take 10 ms a test."""
-    return {
-        pid for tasks in Path("/proc/self/task").glob("*/children") for pid in tasks.read_text().split()
-    }
+    return {pid for tasks in Path("/proc/self/task").glob("*/children") for pid in tasks.read_text().split()}
 
 
 def _mounts() -> set[str]:

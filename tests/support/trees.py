@@ -44,9 +44,7 @@ def _entry(path: Path) -> Entry:
 
 def texts(root: Path) -> dict[str, str]:
     """The text of every regular file below ``root``, which may be a link to the tree."""
-    return {
-        str(path.relative_to(root)): path.read_text() for path in sorted(root.rglob("*")) if path.is_file()
-    }
+    return {str(path.relative_to(root)): path.read_text() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def write_tree(root: Path, content: dict[str, str]) -> Path:
