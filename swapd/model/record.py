@@ -63,6 +63,8 @@ def _from_document(kind: Any, document: Mapping[str, Any], where: str) -> Any:
     for item in fields(kind):
         if item.name in document:
             values[item.name] = _read(hints[item.name], document[item.name], f"{where}: {item.name}")
+        elif NoneType in get_args(hints[item.name]):
+            values[item.name] = None  # which TOML cannot write
     try:
         return kind(**values)
     except TypeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 DURATION_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 SIZE_UNITS = {
@@ -16,19 +17,19 @@ SIZE_UNITS = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
-QUANTITY = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,3})")
+QUANTITY = re.compile(r"([0-9]{1,32}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,3})")
 
 
-def _parse(text: str, units: dict[str, float] | dict[str, int]) -> float:
+def _parse(text: str, units: dict[str, float] | dict[str, int]) -> Decimal:
     match = QUANTITY.fullmatch(text)
     if match is None or match[2] not in units:
         raise ValueError(text)
-    return float(match[1]) * units[match[2]]
+    return Decimal(match[1]) * Decimal(str(units[match[2]]))
 
 
 def parse_duration(text: str) -> float:
     """Seconds, to the microsecond; ``ValueError`` when it is not a number with one of ``DURATION_UNITS``."""
-    return round(_parse(text, DURATION_UNITS), 6)
+    return round(float(_parse(text, DURATION_UNITS)), 6)
 
 
 def parse_size(text: str) -> int:
@@ -39,8 +40,8 @@ def parse_size(text: str) -> int:
 def format_duration(seconds: float) -> str:
     """A duration for people, with three significant digits: ``0.92 ms``, ``4.1 s``, ``2 min 5 s``."""
     for unit, factor in (("µs", 1e6), ("ms", 1e3), ("s", 1.0)):
-        # Rounded first: 999.7 µs are 1 ms and not 1e+03 µs.
-        value = float(f"{seconds * factor:.3g}")
+        # To three digits, and before it is compared: 999.7 µs are 1 ms and not 1000 µs.
+        value = round(seconds * factor, 2 - max(0, len(str(int(seconds * factor))) - 1))
         if value < (60 if unit == "s" else 1000):
             return f"{value:g} {unit}"
     minutes, rest = divmod(round(seconds), 60)

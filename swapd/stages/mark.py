@@ -143,7 +143,7 @@ def sweep_markers(incoming: Path) -> None:
                 with contextlib.suppress(FileNotFoundError):
                     age = time.time() - os.stat(name, dir_fd=directory, follow_symlinks=False).st_ctime
                     if age > SWEPT_AGE:
-                        os.unlink(name, dir_fd=directory)
+                        _remove(directory, name)
 
 
 def remove_old_markers(incoming: Path, kept: Collection[str]) -> None:
