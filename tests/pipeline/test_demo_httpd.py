@@ -68,7 +68,8 @@ def is_ready(worker: int) -> bool:
         status = Path(f"/proc/{worker}/status").read_text()
     except FileNotFoundError:
         return False
-    return status.partition("SigBlk:")[2].split()[0] == "0" * 16
+    blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
+    return not blocked & 1 << signal.SIGTERM - 1
 
 
 def state(pid: int) -> str:
