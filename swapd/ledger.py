@@ -125,9 +125,7 @@ class Ledger:
 
     def end_unchanged(self) -> Deployment:
         """The outcome of a deployment of what is live already."""
-        deployment = self._end(Outcome.UNCHANGED, "this release is live already", "", "")
-        self._remove_upload()
-        return deployment
+        return self._end(Outcome.UNCHANGED, "this release is live already", "", "")
 
     def end_live(self, release: Release) -> Deployment:
         """The outcome of a deployment whose release is live: the site's state, and all the rest.
@@ -146,9 +144,7 @@ class Ledger:
             message = f"{release.release} is live, and that cannot be written down yet: {error.strerror}"
             self.context.emit(events.degraded(message, self.site.name))
             raise NotComplete("cannot-record-live", message) from error
-        deployment = self._end(Outcome.LIVE, reason, "", "")
-        self._remove_upload()
-        return deployment
+        return self._end(Outcome.LIVE, reason, "", "")
 
     def _write_state(self, release: Release) -> None:
         layout, name = self.context.layout, self.site.name
@@ -180,23 +176,19 @@ class Ledger:
         return self.tell()
 
     def tell(self) -> Deployment:
-        """Tells the recorded outcome to uploader and journal, and notes that it was told.
+        """Tells the recorded outcome to journal and uploader, removes what is live, and notes that all this is done.
 
         A crash in between makes recovery tell it again: twice rather than never.
         """
         marked = replace(self.deployment, outcome=Outcome.PENDING) if is_retried(self.deployment) else self.deployment
         self.context.emit(events.deployment_ended(self.deployment))
         self._mark(marked)
+        if self.deployment.outcome in (Outcome.LIVE, Outcome.UNCHANGED):
+            self._remove_upload()
         self.deployment = replace(self.deployment, is_told=True)
         self._degrading("the record", lambda: records.write_deployment(self.context.layout, self.deployment))
         self._degrading("old records", lambda: records.forget_old_deployments(self.context.layout, self.site.name))
         return self.deployment
-
-    def tell_again(self) -> None:
-        """Completes what a crash cut short after the outcome was recorded."""
-        self.tell()
-        if self.deployment.outcome in (Outcome.LIVE, Outcome.UNCHANGED):
-            self._remove_upload()
 
     def _mark(self, deployment: Deployment) -> None:
         if deployment.is_dropped:

@@ -14,6 +14,7 @@ from swapd.model.errors import Failed
 from swapd.model.record import Deployment
 from swapd.model.release import Outcome, PauseCost
 from swapd.stages import swap
+from swapd.stages.choose import sweep_probes
 from swapd.stages.mark import sweep_markers
 
 
@@ -38,7 +39,7 @@ def recover(site: Site, context: Context) -> None:
         ledger = Ledger(site, context, deployment)
         try:
             if deployment.outcome is not Outcome.PENDING:
-                ledger.tell_again()
+                ledger.tell()
             elif _was_swapped(site, deployment):
                 _complete(site, ledger)
             else:
@@ -58,6 +59,7 @@ def _sweep(site: Site, context: Context) -> None:
         sweep_temporaries(context.layout.deployments(site.name))
         sweep_temporaries(context.layout.site_state(site.name))
         sweep_markers(site.incoming)
+        sweep_probes(site)
     except OSError as error:
         context.emit(events.degraded(f"sweeping: {error.filename}: {error.strerror}", site.name))
 

@@ -68,7 +68,7 @@ def parse_pax(content: bytes) -> dict[bytes, bytes]:
     while at < len(content):
         length = _LENGTH.match(content, at)
         end = at + int(length[1]) if length else 0
-        if length is None or end <= length.end() or end > len(content) or content[end - 1 : end] != b"\n":
+        if length is None or content[end - 1 : end] != b"\n":
             raise bad_pax(f"its record at byte {at} has a wrong length")
         key, equals, value = content[length.end() : end - 1].partition(b"=")
         if not equals or not key:

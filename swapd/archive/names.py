@@ -75,8 +75,6 @@ def parse_name(raw: bytes, max_depth: int) -> Name:
 def _decoded(raw: bytes, what: str) -> str:
     if not raw:
         raise Rejected.because("empty-name", f"a member has an empty {what}", "Pack the tarball again.")
-    if b"\0" in raw:
-        raise Rejected.because("control-character", f"the {what} {shown(raw)} holds a zero byte", RENAME)
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -115,7 +113,9 @@ class NormalForms:
 
     Filesystems that normalise (APFS, ZFS and ext4 where told to) take them for one, and people cannot tell them
     apart. Names that differ by case are two names on Linux; where the filesystem folds case, creating the second
-    one fails and is refused then (two directories become one there, with the files of both). One number for each name that is not ASCII is all that is kept.
+    one fails and is refused then (two directories become one there, with the files of both).
+
+    One number for each name that is not ASCII is all that is kept.
     """
 
     def __init__(self) -> None:
@@ -185,7 +185,7 @@ class LinkResolver:
         self._links = links
         self._max_depth = max_depth
         self._resolved: dict[str, tuple[Parts, int]] = {}
-        self._under_way: list[str] = []
+        self._depth = 0  # links that lead to the one that is being walked
 
     def check_all(self, progress: Callable[[], None]) -> None:
         """``Rejected`` unless every symlink ends inside the tree. One whose target is not there is allowed: shared
@@ -200,11 +200,11 @@ class LinkResolver:
         known = self._resolved.get(path)
         if known:
             return known
-        if path in self._under_way or len(self._under_way) >= MAX_LINK_HOPS:
+        if self._depth == MAX_LINK_HOPS:
             raise self._loop(path)
-        self._under_way.append(path)
+        self._depth += 1
         place, hops = self._walk(path)
-        self._under_way.pop()
+        self._depth -= 1
         self._resolved[path] = place, hops
         return place, hops
 

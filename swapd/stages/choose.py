@@ -10,10 +10,8 @@ Facts that this stage rests on:
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +21,6 @@ from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed
 
 PROBE = ".swapd-probe-"
-PROBE_AGE = 60.0  # seconds after which no probe goes on any more
 SAFE = "The live release and the upload are untouched."
 
 
@@ -92,18 +89,18 @@ def _check_filesystem(site: Site) -> None:
         )
 
 
-def _sweep_probes(site: Site) -> None:
-    """Removes the empty directories that a crash amid an earlier probe left beside the live path."""
-    for path in site.live.parent.glob(f"{PROBE}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.lstat().st_ctime > PROBE_AGE:
-                path.rmdir()
+def sweep_probes(site: Site) -> None:
+    """Removes the empty directories that a crash amid an earlier probe left beside the live path.
+
+    Under the site's lock: nobody else has probes of this site's. Raises ``OSError``.
+    """
+    for path in site.live.parent.glob(f"{PROBE}{site.name}-*"):
+        path.rmdir()
 
 
 def _find_exchange_obstacle(site: Site) -> str | None:
     """Why two directories in the real places cannot be exchanged, or None: tried, and judged by the inodes."""
-    _sweep_probes(site)
-    name = f"{PROBE}{secrets.token_hex(4)}"
+    name = f"{PROBE}{site.name}-{secrets.token_hex(4)}"
     here, there = site.live.parent / name, site.releases / name
     try:
         here.mkdir()

@@ -24,6 +24,7 @@ from swapd.model.release import MARKER_SUFFIXES, Fingerprint, Outcome
 
 NAME_MAX = 255  # bytes of a file name, limits.h
 TEMPORARY = ".swapd-"  # hidden from every look at the drop directory
+ASIDE = "~aside~"
 SWEPT_AGE = 60.0  # seconds after which nobody writes to a temporary file any more
 # A signature that came so long after its tarball is the next tarball's: an uploader sends both in a row.
 SIDECAR_LAG_NS = 2_000_000_000
@@ -99,27 +100,31 @@ def remove_upload(incoming: Path, file_name: str, claimed: Fingerprint, sidecar:
     Raises ``OSError``.
     """
     with _directory(incoming) as directory:
-        if _remove_same(directory, file_name, claimed):
-            if sidecar is not None:
-                _remove_same(directory, f"{file_name}.sha256", sidecar)
-            _remove_older(directory, f"{file_name}.sig", claimed)
+        _remove_same(directory, file_name, claimed)
+        if sidecar is not None:
+            _remove_same(directory, f"{file_name}.sha256", sidecar)
+        _remove_older(directory, f"{file_name}.sig", claimed)
 
 
-def _remove_same(directory: int, name: str, state: Fingerprint) -> bool:
+def _remove_same(directory: int, name: str, state: Fingerprint) -> None:
     """Removes the file if it is still the one of this state, whoever replaces it at the same moment."""
-    aside = f"{TEMPORARY}{secrets.token_hex(8)}"
+    # With its name, so that a sweep can put back what a crash left aside.
+    aside = f"{TEMPORARY}{secrets.token_hex(8)}{ASIDE}{name}"
     try:
         if not _is_same(os.stat(name, dir_fd=directory, follow_symlinks=False), state):
-            return False
+            return
         os.rename(name, aside, src_dir_fd=directory, dst_dir_fd=directory)
     except FileNotFoundError:
-        return False
-    if _is_same(os.stat(aside, dir_fd=directory, follow_symlinks=False), state):
-        os.unlink(aside, dir_fd=directory)
-        return True
-    os.link(aside, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
-    os.unlink(aside, dir_fd=directory)
-    return False
+        return
+    if not _is_same(os.stat(aside, dir_fd=directory, follow_symlinks=False), state):
+        _put_back(directory, aside, name)
+    _remove(directory, aside)
+
+
+def _put_back(directory: int, aside: str, name: str) -> None:
+    """The file has its name again, unless a newer one has it."""
+    with contextlib.suppress(FileExistsError):
+        os.link(aside, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
 
 
 def _is_same(status: os.stat_result, state: Fingerprint) -> bool:
@@ -136,13 +141,16 @@ def _remove_older(directory: int, name: str, tarball: Fingerprint) -> None:
 
 
 def sweep_markers(incoming: Path) -> None:
-    """Removes the temporary files that a crash left in the drop directory."""
+    """Removes the temporary files that a crash left in the drop directory, and gives an upload its name back."""
     with _directory(incoming) as directory:
         for name in os.listdir(directory):
             if name.startswith(TEMPORARY):
                 with contextlib.suppress(FileNotFoundError):
                     age = time.time() - os.stat(name, dir_fd=directory, follow_symlinks=False).st_ctime
                     if age > SWEPT_AGE:
+                        _, aside, original = name.partition(ASIDE)
+                        if aside:
+                            _put_back(directory, name, original)
                         _remove(directory, name)
 
 

@@ -214,7 +214,7 @@ class TestFiles:
         assert records.read_pause(layout) is None
         master = ProcessIdentity(12, 345)
         record = PauseRecord(
-            "boot", ProcessIdentity(1, 2), (master,), (ProcessIdentity(13, 346),), (), ("httpd",), 0.25
+            "boot", ProcessIdentity(1, 2), now(), (master,), (ProcessIdentity(13, 346),), (), ("httpd",), 0.25
         )
         records.write_pause(layout, record)
         assert records.read_pause(layout) == record
