@@ -10,7 +10,7 @@ IS_ROOT := $(filter 0,$(shell id -u))
 export PREFIX DESTDIR PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint venv test-packages deb deb-check rpm-check wheel wheel-check install uninstall clean
+.PHONY: help demo test soak lint venv test-packages deb deb-check rpm-check wheel wheel-check install uninstall clean
 
 help: ## Lists what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,6 +29,9 @@ else
 		'packages, which needs root: sudo make test'
 endif
 	$(PYTEST) $(PYTEST_ARGS)
+
+soak: venv test-packages ## The long runs that `make test` leaves out: hundreds of kills at random moments
+	$(PYTEST) -m soak --timeout 7200 $(PYTEST_ARGS)
 
 lint: venv ## ruff and mypy
 	$(VENV)/bin/ruff check . packaging/bootstrap-venv packaging/launcher
