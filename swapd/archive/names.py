@@ -122,7 +122,7 @@ class NormalForms:
         self._seen: set[int] = set()
 
     def add(self, parent: Parts, part: str) -> None:
-        """Notes a name that is about to come to be; ``Rejected`` if its like was there."""
+        """Notes a name that has just come to be; ``Rejected`` if its like was there."""
         if part.isascii():
             return
         normal = unicodedata.normalize("NFC", part)

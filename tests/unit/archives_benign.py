@@ -127,7 +127,10 @@ CASES: dict[str, bytes] = {
     "contiguous_file": tar(file(b"a", kind=b"7")),
     "modes_of_all_kinds": tar(
         PROGRAM,
-        *(file(b"%o" % mode, mode=mode) for mode in (0o600, 0o777, 0o640, 0o4755, 0o2755, 0o1644, 0o100, 0o444)),
+        *(
+            file(b"%o" % mode, mode=mode)
+            for mode in (0o600, 0o777, 0o640, 0o610, 0o601, 0o4755, 0o2755, 0o1644, 0o100, 0o444)
+        ),
     ),
     "mtime_of_zero": tar(file(b"a", mtime=0)),
     "symlinks_up_and_down": tar(

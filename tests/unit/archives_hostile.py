@@ -417,6 +417,7 @@ each(
 each(
     "conflicting-headers",
     two_pax_headers=tar(pax((b"path", b"a")), pax((b"path", b"b")), GOOD),
+    two_pax_headers_that_do_not_meet=tar(pax((b"path", b"a")), pax((b"comment", b"b")), GOOD),
     pax_and_long_name=tar(long_name(b"a"), pax((b"path", b"b")), GOOD),
     two_long_names=tar(long_name(b"a"), long_name(b"b"), GOOD),
     two_long_targets=tar(GOOD, long_name(b"good", b"K"), pax((b"linkpath", b"b")), symlink(b"a", b"")),

@@ -19,7 +19,6 @@ from swapd.archive.names import LinkResolver, parse_name, parse_target
 from swapd.model.errors import Rejected
 from tests.unit.archives import header, record, summed
 
-
 # No database of earlier failures: the suite writes nothing beside its scratch directories.
 SETTINGS = settings(max_examples=100, deadline=None, database=None)
 
@@ -66,6 +65,12 @@ def test_a_number_is_what_its_digits_say_or_none(field: bytes) -> None:
         assert len(digits) == 1
         assert number == int(digits[0].decode(), 8)
         assert set(digits[0]) <= set(b"01234567")
+
+
+def test_a_base256_number_begins_with_its_mark_alone() -> None:
+    assert parse_number(b"\x80" + bytes(10) + b"\x07") == 7
+    assert parse_number(b"\x81" + bytes(10) + b"\x07") is None
+    assert parse_number(b"\xff" * 12) is None
 
 
 @SETTINGS
