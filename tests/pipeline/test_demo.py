@@ -102,7 +102,13 @@ def test_another_httpd_of_the_same_user_is_not_paused(directory: Path, tmp_path:
 
 
 def test_a_httpd_of_ours_is_not_paused(directory: Path) -> None:
-    program = "import sys; from swapd.host.linux import prctl_set_name as p; p(sys.argv[1]); print(flush=True); sys.stdin.read()"
+    program = """
+import sys
+from swapd.host.linux import prctl_set_name
+prctl_set_name(sys.argv[1])
+print(flush=True)
+sys.stdin.read()
+"""
     with subprocess.Popen(
         [sys.executable, "-c", program, HTTPD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     ) as other:
