@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from swapd.archive import Limits, extract_archive
 from swapd.commands.pack import command
 from swapd.model.errors import Failed, Rejected, SwapdError, UsageError
-from swapd.model.release import parse_tarball_name
+from swapd.model.release import Compression, parse_tarball_name
 from swapd.packing.sources import commit_source, directory_source
 from swapd.packing.tarball import pack
 
 SUFFIXES = {"gzip": ".tar.gz", "zstd": ".tar.zst", "xz": ".tar.xz", "none": ".tar"}
+LIMITS = Limits(max_extracted=1 << 20, max_entries=1000)
 WHEN = 1_700_000_000
 
 
@@ -134,6 +136,37 @@ def test_tar_restores_what_was_packed(site: Path, compression: str) -> None:
     shutil.rmtree(site / ".git")
     (site / "assets/.git").unlink()
     subprocess.run(["diff", "--recursive", "--no-dereference", site, "shop-1"], check=True)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES.values())
+def test_the_receiver_takes_what_was_packed(site: Path, tmp_path: Path, suffix: str) -> None:
+    (site / "deep").joinpath(*["d"] * (LIMITS.max_depth - 2)).mkdir(parents=True)  # and one for the top-level directory
+    pack(directory_source(site), Path(f"shop-1{suffix}"))
+    (tmp_path / "received").mkdir()
+    directory = os.open(tmp_path / "received", os.O_RDONLY | os.O_DIRECTORY)
+    with open(f"shop-1{suffix}", "rb") as tarball:
+        compression = parse_tarball_name(tarball.name)[1]
+        extract_archive(
+            tarball.fileno(), compression, directory, LIMITS, strip_components=None, progress=lambda _: None
+        )
+    os.close(directory)
+    shutil.rmtree(site / ".git")
+    (site / "assets/.git").unlink()
+    subprocess.run(["diff", "--recursive", "--no-dereference", site, tmp_path / "received"], check=True)
+
+
+def test_a_site_of_a_single_directory_is_not_unwrapped_twice(tmp_path: Path) -> None:
+    (tmp_path / "site/public").mkdir(parents=True)
+    (tmp_path / "site/public/index.html").write_text("one")
+    pack(directory_source(tmp_path / "site"), Path("shop-1.tar"))
+    (tmp_path / "received").mkdir()
+    directory = os.open(tmp_path / "received", os.O_RDONLY | os.O_DIRECTORY)
+    with open("shop-1.tar", "rb") as tarball:
+        extract_archive(
+            tarball.fileno(), Compression.NONE, directory, LIMITS, strip_components=None, progress=lambda _: None
+        )
+    os.close(directory)
+    assert (tmp_path / "received/public/index.html").read_text() == "one"
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES.values())
