@@ -104,8 +104,9 @@ def nothing_left_behind(request: pytest.FixtureRequest, expected: Expected) -> I
         wait_until(lambda: not web.stopped_httpd(), "all httpd processes run", deadline=5)
     except NotYet as error:
         pytest.fail(f"{error}: {web.stopped_httpd()} are stopped")
-    # PRIORITY 4 is a warning; systemd's own lines about the unit are among those of --unit.
-    loud = journal.records(web.host, "--unit=swapd", "--priority=warning", after=before)
+    # Of the daemon, of commands, and of systemd about the unit.
+    ours = ("SYSLOG_IDENTIFIER=swapd", "+", "_SYSTEMD_UNIT=swapd.service", "+", "UNIT=swapd.service")
+    loud = journal.records(web.host, "--priority=warning", *ours, after=before)
     if surprising := [journal.describe(record) for record in loud if not expected.covers(record)]:
         pytest.fail("unexpected journal lines:\n" + "\n".join(surprising))
     if (state := web.unit("ActiveState")) != "active":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.host import journal
-from tests.host.releases import Packed, pack
+from tests.host.releases import Packed, describe_tree, make_tree, pack
 from tests.host.webhost import AUTHOR, Site, WebHost, assert_one_story
 
 KEEP = 5  # releases, by default; more than that are deployed here
@@ -42,6 +43,19 @@ def test_a_digest_sidecar_goes_with_its_tarball(shop: Site, order: str, tmp_path
     puts = [f'put "/home/{AUTHOR}/{file.name}" "{shop.incoming}/{file.name}"' for file in files]
     shop.assert_live(packed, shop.outcome_after(lambda: shop.sftp(*puts), packed.tarball.name))
     assert not shop.dropped(sidecar.name).exists()
+
+
+def test_what_swapd_packs_is_dropped_with_its_digest_by_one_scp(shop: Site, tmp_path: Path) -> None:
+    """As the README says."""
+    tree = make_tree(tmp_path / "public", "packed by swapd")
+    shutil.copytree(tree, shop.web.host.path(f"/home/{AUTHOR}/public"), symlinks=True)
+    shop.web.run("chown", "-R", f"{AUTHOR}:", f"/home/{AUTHOR}/public")
+    commands = f"cd && swapd pack ./public --name shop-packed && scp -q shop-packed.tar.gz* web:{shop.incoming}/"
+    marker = shop.outcome_after(lambda: shop.web.run("sh", "-c", commands, user=AUTHOR), "shop-packed.tar.gz")
+    assert marker.outcome == "live"
+    assert describe_tree(shop.tree()) == describe_tree(tree)
+    shop.assert_serves(tree)
+    assert not shop.dropped("shop-packed.tar.gz.sha256").exists()
 
 
 def test_the_same_bytes_again_change_nothing(shop: Site, tmp_path: Path) -> None:

@@ -65,6 +65,12 @@ def test_make_demo_works_for_an_ordinary_user(scratch: Path, tmp_path: Path) -> 
     assert done.stdout.count(" is live") >= 2, done.stdout
 
 
+def test_make_test_says_which_ring_an_ordinary_user_leaves_out(scratch: Path, tmp_path: Path) -> None:
+    done = as_newcomer(scratch, tmp_path, "make", "--dry-run", "test")
+    assert done.returncode == 0, done.stdout
+    assert "the host ring (tests/host)" in done.stdout
+
+
 def as_newcomer(scratch: Path, tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Runs a command in the checkout's top directory in a fresh root; what it says is all in its standard output."""
     root = debian_root(PACKAGES)

@@ -113,6 +113,26 @@ def test_a_live_path_that_is_not_there_yet(web: WebHost, tmp_path: Path) -> None
     assert not [name for name in site.kept_releases() if name.startswith("adopted@")]
 
 
+def test_the_pause_closes_the_window_between_two_renames(web: WebHost, tmp_path: Path) -> None:
+    """Without it, visitors who come between the two find nothing."""
+    _copy_tree(make_tree(tmp_path / "old", "renamed-0"), web.host.path("/var/www/renamed"))
+    site = web.new_site("renamed")
+    configuration = web.host.path("/etc/swapd/sites/renamed.toml")
+    configuration.write_text(f'{configuration.read_text()}strategy = "rename"\n')
+    names = [f"renamed-{number}" for number in range(1, 6)]
+    with Load(web.host, site.domain, rate=200) as load:
+        for name in names:
+            packed = pack(tmp_path, name)
+            web.host.write(f"/root/{packed.tarball.name}", packed.tarball.read_bytes())
+            web.run("swapd", "deploy", "renamed", f"/root/{packed.tarball.name}")
+    load.assert_served({"renamed-0", *names})
+    assert load.marks == {"renamed-0", *names}
+    # A command's records are not the unit's.
+    live = journal.records(web.host, "SWAPD_SITE=renamed", f"MESSAGE_ID={journal.DEPLOYMENT_LIVE}")
+    assert len(live) == len(names)
+    assert all(int(record["SWAPD_PAUSED"]) > 1 for record in live)
+
+
 def test_a_restart_of_apache_is_noticed(shop: Site, tmp_path: Path) -> None:
     shop.web.run("systemctl", "restart", "apache2")
     packed = pack(tmp_path, "shop-restarted")
