@@ -13,7 +13,7 @@ from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import Failed, Interrupted, Rejected
 from swapd.model.record import Deployment, SiteState
-from swapd.model.release import PauseCost, Release, ReleaseId, Stage, StagedRelease, Tarball, Tree, Upload
+from swapd.model.release import PauseCost, Release, Stage, StagedRelease, Tarball, Tree, Upload
 from swapd.recover import recover
 from swapd.stages import pause, swap
 from swapd.stages.choose import Choice, choose
@@ -65,7 +65,8 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
     staged = prepare(extracted, site, lambda: _keep_going(ledger))
     release = _swap(site, staged, choice, state, ledger)
     deployment = ledger.end_live(release)
-    _prune(site, ledger)
+    ledger.enter(Stage.PRUNE)
+    ledger.remove_old_markers(prune_releases(site, context))
     return deployment
 
 
@@ -117,31 +118,31 @@ def _commit(site: Site, plan: swap.Plan, context: Context) -> PauseCost | None:
         return window.cost
 
 
-def _prune(site: Site, ledger: Ledger) -> None:
-    """Removes what is past ``keep``; a release that cannot be removed is said, and stays."""
-    context = ledger.context
-    ledger.enter(Stage.PRUNE)
+def prune_releases(site: Site, context: Context) -> SiteState:
+    """Removes what is past ``keep``, and what crashes left among the releases; returns the site's state after that.
+
+    Under the site's lock, and not before an extraction. What cannot be removed is said, and stays.
+    """
     state = records.read_state(context.layout, site.name)
-    doomed = releases_to_prune(state, site.keep)
+    doomed = tuple(dict.fromkeys((*state.doomed, *releases_to_prune(state, site.keep))))
     try:
         if doomed:
-            # No longer listed before it is no longer whole.
-            state = replace(state, previous=tuple(release for release in state.previous if release not in doomed))
+            # No longer listed as kept before it is no longer whole; and not forgotten before it is gone.
+            kept = tuple(release for release in state.previous if release not in doomed)
+            state = replace(state, previous=kept, doomed=doomed)
+            records.write_state(context.layout, site.name, state)
+        try:
+            prune(site, doomed)
+        except* OSError as group:
+            for error in group.exceptions:
+                context.emit(events.degraded(f"pruning: {error}", site.name))
+        if doomed:
+            state = replace(state, doomed=())
             records.write_state(context.layout, site.name, state)
             context.emit(events.pruned(site.name, doomed))
-        remove_releases(site, doomed, context)
     except OSError as error:
         context.emit(events.degraded(f"pruning: {error.filename}: {error.strerror}", site.name))
-    ledger.remove_old_markers(state)
-
-
-def remove_releases(site: Site, doomed: list[ReleaseId], context: Context) -> None:
-    """Removes these releases, and what crashes left among them; under the site's lock, and not before an extraction."""
-    try:
-        prune(site, doomed)
-    except* OSError as group:
-        for error in group.exceptions:
-            context.emit(events.degraded(f"pruning: {error}", site.name))
+    return state
 
 
 def _clean(site: Site, ledger: Ledger) -> None:

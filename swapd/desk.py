@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections import deque
 from typing import Any
 
 from swapd.host import records
+from swapd.host.programs import own_program
 from swapd.ledger import is_retried
 from swapd.model.config import Site
 from swapd.model.errors import Failed
@@ -83,7 +83,7 @@ class SiteDesk:
         """Starts the site's worker, which recovers first."""
         self.worker = subprocess.Popen(
             # Unbuffered: what a dead worker did not read must not come back when its pipe is closed.
-            [sys.executable, "-m", "swapd.worker"],
+            own_program("swapd.worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

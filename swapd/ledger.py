@@ -148,9 +148,11 @@ class Ledger:
 
     def _write_state(self, release: Release) -> None:
         layout, name = self.context.layout, self.site.name
-        before = records.read_state(layout, name).previous
-        previous = ((release.previous,) if release.previous else ()) + before
+        before = records.read_state(layout, name)
+        previous = ((release.previous,) if release.previous else ()) + before.previous
         unique = dict.fromkeys(item for item in previous if item != release.release)
+        # What is live or kept again is not to be removed under its old name's sentence.
+        doomed = tuple(item for item in before.doomed if item != release.release and item not in unique)
         live = LiveRelease(
             release=release.release,
             digest=self.deployment.digest,
@@ -160,7 +162,7 @@ class Ledger:
             pause_usec=self.deployment.pause_usec,
             paused=self.deployment.paused,
         )
-        records.write_state(layout, name, SiteState(live, tuple(unique)))
+        records.write_state(layout, name, SiteState(live, tuple(unique), doomed))
 
     def _end(self, outcome: Outcome, reason: str, hint: str, problem: str) -> Deployment:
         if not self._is_begun:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from swapd.deploy import deploy, remove_releases
+from swapd.deploy import deploy, prune_releases
 from swapd.host import records
 from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
@@ -126,8 +126,8 @@ class Worker:
         """Removes what a crash amid an earlier prune left, once there is nothing more urgent."""
         lock = self._context.layout.site_lock(self._site.name)
         if has_leftovers(self._site):
-            with contextlib.suppress(Busy), locked(lock, "a deployment", 0.0):
-                remove_releases(self._site, [], self._context)
+            with contextlib.suppress(Busy, Failed), locked(lock, "a deployment"):
+                prune_releases(self._site, self._context)
 
 
 def main() -> None:

@@ -88,14 +88,20 @@ def command(once: bool, directory: Path | None) -> None:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a closed terminal end the body, once: what it cleans up then is not broken into again."""
+    """Ctrl-C, SIGTERM and a closed terminal end the body, once: what it cleans up then is not broken into again.
+
+    A signal that whoever started us has us ignore (nohup, or a shell's background) stays ignored.
+    """
 
     def end(*_: object) -> None:
         for number in ENDINGS:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, end) for number in ENDINGS}
+    before = {number: signal.getsignal(number) for number in ENDINGS}
+    for number in ENDINGS:
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, end)
     try:
         yield
     except KeyboardInterrupt:

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ import swapd
 from swapd.demo.children import die_with
 from swapd.demo.site import Edition
 from swapd.host.masters import find_masters
+from swapd.host.programs import own_program
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
 from swapd.model.release import Outcome
@@ -84,7 +84,7 @@ def web_server(live: Path, name: str = HTTPD, workers: int = WORKERS) -> Iterato
         host, port = listener.getsockname()
         arguments = [str(listener.fileno()), str(live), str(workers), str(os.getpid()), name]
         process = subprocess.Popen(
-            [sys.executable, "-m", "swapd.demo.httpd", *arguments],
+            own_program("swapd.demo.httpd", *arguments),
             cwd=_home(),
             stdin=subprocess.DEVNULL,
             pass_fds=[listener.fileno()],
@@ -127,7 +127,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 def command_line(layout: Layout, *arguments: str) -> list[str]:
     """A command of this very swapd, below the demo's directory."""
-    return [sys.executable, "-m", "swapd", "--root", str(layout.root), *arguments]
+    return own_program("swapd", "--root", str(layout.root), *arguments)
 
 
 def print_command(layout: Layout, *arguments: str) -> None:

@@ -7,7 +7,7 @@ problem ``bad-record``: a record is never guessed at.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from types import NoneType
 from typing import Any, Self, get_args, get_type_hints
@@ -168,7 +168,8 @@ class SiteState(Recorded):
     """What a site knows of itself: what is live, and what was before it, newest first."""
 
     live: LiveRelease | None = None
-    previous: tuple[ReleaseId, ...] = field(default=())
+    previous: tuple[ReleaseId, ...] = ()
+    doomed: tuple[ReleaseId, ...] = ()  # past `keep`, and perhaps not whole any more: to be removed
 
 
 @dataclass(frozen=True, slots=True)

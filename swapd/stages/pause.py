@@ -21,7 +21,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from swapd.host.guardian import ARMED, DISMISSED
 from swapd.host.linux import boot_id
 from swapd.host.masters import find_masters
 from swapd.host.processes import STOPPED, Process
+from swapd.host.programs import own_program
 from swapd.host.resume import resume_abandoned
 from swapd.model.config import Pause
 from swapd.model.errors import Busy, Failed
@@ -259,7 +259,7 @@ def _arm(layout: Layout) -> subprocess.Popen[bytes]:
     safe = "Nothing was stopped and the live release is untouched."
     try:
         guardian = subprocess.Popen(
-            [sys.executable, "-m", "swapd.host.guardian", str(layout.pause_record)],
+            own_program("swapd.host.guardian", str(layout.pause_record)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterable
 
 from swapd.host.files import REMOVING, remove_tree
 from swapd.model.config import Site
@@ -33,7 +34,7 @@ def has_leftovers(site: Site) -> bool:
         return False
 
 
-def prune(site: Site, releases: list[ReleaseId]) -> None:
+def prune(site: Site, releases: Iterable[ReleaseId]) -> None:
     """After this they are gone, and so is what crashes left among the releases. Follows no link.
 
     A release is renamed aside first, so that a crash never leaves half a tree under a release's name. What cannot be
