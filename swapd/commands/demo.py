@@ -200,8 +200,9 @@ def introduce(stage: Stage, server: WebServer) -> None:
 
 
 def own_command_line() -> list[str]:
-    """How this very swapd is called, with nothing installed."""
-    return [sys.executable, "-m", "swapd"] if sys.argv[0].endswith("__main__.py") else [sys.argv[0]]
+    """How this very swapd is called, from wherever another terminal is."""
+    program = os.path.abspath(sys.argv[0])
+    return [sys.executable, "-m", "swapd"] if program.endswith("__main__.py") else [program]
 
 
 def explain(stage: Stage, server: WebServer) -> None:

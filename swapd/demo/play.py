@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-import swapd
 from swapd.demo.children import die_with
 from swapd.demo.site import Edition
 from swapd.host.masters import find_masters
@@ -85,7 +84,6 @@ def web_server(live: Path, name: str = HTTPD, workers: int = WORKERS) -> Iterato
         arguments = [str(listener.fileno()), str(live), str(workers), str(os.getpid()), name]
         process = subprocess.Popen(
             own_program("swapd.demo.httpd", *arguments),
-            cwd=_home(),
             stdin=subprocess.DEVNULL,
             pass_fds=[listener.fileno()],
             process_group=0,  # Ctrl-C is for the demo, which then stops everything in its order
@@ -101,7 +99,6 @@ def daemon(layout: Layout, log: IO[bytes] | None) -> Iterator[subprocess.Popen[b
     """The daemon, in its own process; its log goes to the file, or to our standard error. Stopped afterwards."""
     process = subprocess.Popen(
         command_line(layout, "run"),
-        cwd=_home(),
         env=_environment(),
         stdin=subprocess.DEVNULL,
         stderr=log,
@@ -132,7 +129,7 @@ def command_line(layout: Layout, *arguments: str) -> list[str]:
 
 def print_command(layout: Layout, *arguments: str) -> None:
     """Runs a command and lets it print. Raises ``Failed`` when it fails."""
-    done = subprocess.run(command_line(layout, *arguments), cwd=_home(), env=_environment(), check=False)
+    done = subprocess.run(command_line(layout, *arguments), env=_environment(), check=False)
     if done.returncode:
         raise Failed("demo-command-failed", f"swapd {' '.join(arguments)} ended with status {done.returncode}")
 
@@ -181,11 +178,6 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         if time.monotonic() > deadline:
             raise Failed("demo-too-slow", f"waited {PATIENCE:.0f} s in vain for {what}")
         time.sleep(POLL)
-
-
-def _home() -> Path:
-    """Where `python -m swapd` finds this very package, installed or not."""
-    return Path(swapd.__file__).parents[1]
 
 
 def _environment() -> dict[str, str]:
