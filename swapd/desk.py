@@ -65,6 +65,8 @@ class SiteDesk:
         if self.is_recovering:  # which may have ended the last attempt at an upload that crashes its worker
             self.is_recovering = False
             self.arrivals = Arrivals(_answered(self._layout, self.site.name))
+            self.queue.clear()
+            self.look_at = 0.0
         self.read_live()
 
     def read_live(self) -> None:

@@ -45,7 +45,7 @@ def command(layout: Layout, site: str, file: Path, patience: float, as_json: boo
     """
     configured = read_site(layout, site)
     upload = _upload(configured, file)
-    log = EventLog(layout)
+    log = EventLog(layout, is_command=True)
     try:
         with _cancellable() as cancelled, _progress(not as_json) as progress:
             # Below --root the log is this very terminal, which gets the outcome anyhow.

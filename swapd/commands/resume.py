@@ -19,7 +19,7 @@ def command(layout: Layout) -> None:
 
     Waits for a pause that is going on, up to its longest time. What swapd did not stop stays as it is.
     """
-    count = resume(Context(layout, EventLog(layout).emit, lambda *_: None))
+    count = resume(Context(layout, EventLog(layout, is_command=True).emit, lambda *_: None))
     if count:
         click.echo(f"resumed {count} processes")
     elif sys.stdout.isatty():  # the unit runs this at every stop, and the journal need not tell that all was well

@@ -18,10 +18,12 @@ def _describe_dropped(count: int) -> Record:
 class EventLog:
     """Emits events, and takes in what Python's logging says."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, is_command: bool = False) -> None:
+        """``is_command``: not one of the unit's own processes, and yet part of what ``journalctl -u swapd`` tells."""
+        self._fields = {"OBJECT_SYSTEMD_UNIT": "swapd.service"} if is_command else {}
         self._journal = open_journal(socket_path=NATIVE_SOCKET if layout.is_host else None, describe=_describe_dropped)
         logging.basicConfig(level=logging.INFO, handlers=[JournalHandler(self._journal)])
 
     def emit(self, event: Event) -> None:
         """Never blocks and never raises; what the journal does not take is counted and reported later."""
-        self._journal.send(event.priority, event.message, event.journal_fields)
+        self._journal.send(event.priority, event.message, {**event.journal_fields, **self._fields})

@@ -3,6 +3,7 @@
 Facts that this rests on:
 
 - Nothing resumes a stopped process by itself.
+- SIGSTOP is asynchronous: what was just sent one may still run, and stop a moment later.
 - A process number may have been given to another process: pid, start time and boot together tell.
 - Of two renames a crash may let only the first happen: without a live path, resumed visitors would find nothing.
 - The recorded processes may have forked after the record was written: children of a recorded master are included.
@@ -15,7 +16,7 @@ import os
 import signal
 
 from swapd.host import processes, records
-from swapd.host.files import locked
+from swapd.host.files import locked, sweep_temporaries
 from swapd.host.linux import boot_id
 from swapd.host.processes import STOPPED, Process
 from swapd.model.errors import Busy
@@ -41,6 +42,7 @@ def resume_leftover(layout: Layout) -> tuple[int, int]:
 
 def resume_abandoned(layout: Layout) -> tuple[int, int]:
     """As ``resume_leftover``, for whoever holds the lock of the pause: a record that is there then is a crash's."""
+    sweep_temporaries(layout.run)
     record = records.read_pause(layout)
     if record is None:
         return 0, 0
@@ -50,7 +52,7 @@ def resume_abandoned(layout: Layout) -> tuple[int, int]:
 
 
 def resume_recorded(record: PauseRecord) -> int:
-    """Resumes the recorded processes that are stopped now, children first, masters last; how many.
+    """Resumes the recorded processes, children first, masters last; how many of them were stopped.
 
     Before that, a live path that is missing between two renames gets its tree back. One that was stopped before the
     pause stays so. Raises nothing for a process that is gone or not ours.
@@ -76,16 +78,22 @@ def _undo(rename: Rename) -> None:
 
 
 def _resume(identity: ProcessIdentity, record: PauseRecord) -> bool:
+    """Continues the process if it is the recorded one; whether it was seen stopped.
+
+    Whatever its state: a SIGSTOP that was sent a moment ago may not have stopped it yet, and SIGCONT takes it back. To
+    a process that runs, SIGCONT is nothing.
+    """
     try:
         process = Process(identity.pid)
     except OSError:
         return False
     try:
-        if process.identity != identity or process.state() != STOPPED or identity in record.already_stopped:
+        if process.identity != identity or identity in record.already_stopped:
             return False
+        was_stopped = process.state() == STOPPED
         process.send(signal.SIGCONT)
     except PermissionError:
         return False
     finally:
         process.close()
-    return True
+    return was_stopped
