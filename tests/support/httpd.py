@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +51,7 @@ class Httpd:
             stdout=subprocess.PIPE,
             cwd=PROJECT,
             bufsize=0,
+            start_new_session=True,
         )
         self.master = self._master.pid
         assert self._master.stdout is not None
@@ -81,13 +84,25 @@ class Httpd:
         return bool(states) and "T" not in states.values()
 
     def close(self) -> None:
-        """Kills the master; the kernel then kills its workers, stopped or not, and theirs."""
+        """Kills all of it, stopped or not."""
         self._master.kill()
         self._master.wait()
+        for pid in self._survivors():  # the kernel kills most of them with their master
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         for pipe in (self._master.stdin, self._master.stdout):
             if pipe is not None:
                 pipe.close()
-        wait_until(lambda: set(self.states().values()) <= {"Z", "X"}, f"the end of all processes called {self.name}")
+        wait_until(lambda: not self._survivors(), f"the end of all processes called {self.name}")
+
+    def _survivors(self) -> list[int]:
+        """Processes of this tree, which is a session of its own, that have not ended."""
+        alive = []
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                if os.getsid(pid) == self.master and state_of(pid) not in "ZX":
+                    alive.append(pid)
+        return alive
 
     def __enter__(self) -> Httpd:
         return self

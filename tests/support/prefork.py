@@ -98,7 +98,7 @@ class Master:
             line = os.read(0, 4096)
             if not line:
                 return
-            print(*self.obey(*line.decode().split(maxsplit=1)), flush=True)
+            print(*self.obey(*line.decode().strip().split(maxsplit=1)), flush=True)
 
 
 def main() -> None:
