@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pathlib import Path
 
 SUITE = "bookworm"  # the oldest Debian that swapd promises to run on
 CACHE = Path(os.environ.get("SWAPD_TEST_CACHE", "/var/cache/swapd-tests"))
+KEPT = 30 * 86400  # seconds since a root was last used
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 # Timers that would start work of their own in the middle of a test.
@@ -75,12 +77,19 @@ def debian_root(packages: Iterable[str], *, variant: str = "minbase") -> Path:
     root = CACHE / f"root-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     with cache_lock():
         if not root.is_dir():
-            for leftover in CACHE.glob("root-*.building"):
-                shutil.rmtree(leftover)
+            _remove_old_roots()
             building = root.with_suffix(".building")
             _bootstrap(building, names, variant)
             building.rename(root)
+        os.utime(root)  # in use: see _remove_old_roots
     return root
+
+
+def _remove_old_roots() -> None:
+    """Makes room for a new root: those that a crash left half built, and those that nobody has used for weeks."""
+    for root in CACHE.glob("root-*"):
+        if root.suffix == ".building" or time.time() - root.stat().st_mtime > KEPT:
+            shutil.rmtree(root)
 
 
 def _bootstrap(root: Path, packages: Sequence[str], variant: str) -> None:

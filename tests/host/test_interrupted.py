@@ -20,7 +20,7 @@ from tests.host.releases import MARK, Packed, pack
 from tests.host.visitors import Load
 from tests.host.webhost import OUTCOMES, Site, Way, WebHost, assert_one_story
 
-FILES = 60_000  # extracting one takes some 50 to 100 microseconds
+FILES = 40_000  # extracting one takes some 50 to 100 microseconds
 ROUNDS = 3  # of each kind of kill
 
 
