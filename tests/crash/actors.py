@@ -1,0 +1,49 @@
+"""What may befall swapd at a step of its work. Each is done by the process that is about to take that step."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+
+def guardian_of(pid: int) -> int:
+    """The guardian that the process has started, found without swapd's own code."""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        if "guardian" in Path(f"/proc/{child}/cmdline").read_text():
+            return int(child)
+    raise AssertionError("no guardian")
+
+
+def die(_: str = "") -> None:
+    """As by a crash: nothing of this process is done any more."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def stop(_: str = "") -> None:
+    """As if hanging; until somebody continues it."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def kill_guardian(_: str = "") -> None:
+    os.kill(guardian_of(os.getpid()), signal.SIGKILL)
+
+
+def die_with_guardian(_: str = "") -> None:
+    kill_guardian()
+    die()
+
+
+def kill_daemon(_: str = "") -> None:
+    """The daemon alone: this process, its worker, goes on."""
+    os.kill(os.getppid(), signal.SIGKILL)
+
+
+def die_with_daemon(_: str = "") -> None:
+    kill_daemon()
+    die()
+
+
+def die_with_all(_: str = "") -> None:
+    kill_guardian()
+    die_with_daemon()

@@ -1,0 +1,282 @@
+"""A site that is deployed to by processes which may be killed at any step, and what must hold after that."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections import Counter as Tally
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from swapd.host.configuration import read_site
+from swapd.model.events import Event
+from swapd.model.record import Deployment
+from swapd.model.release import MARKER_SUFFIXES, Outcome, Upload
+from swapd.stages.arrive import scan
+from swapd.stages.choose import PROBE
+from swapd.stages.mark import TEMPORARY
+from swapd.worker import Worker, upload_document
+from tests.crash.steps import Act, install
+from tests.support.sites import Scratch
+from tests.support.tarballs import write_sidecar, write_tarball
+from tests.support.trees import texts, write_tree
+
+MAX_PAUSE = 1.0  # seconds; as the default is
+PROCESSORS = 2  # as many processors as the smallest machine has that this is meant for
+
+
+def content(mark: str) -> dict[str, str]:
+    """A small site with a directory, a program's file among its files, whose every file bears the mark."""
+    return {"index.html": f"{mark}\n", "assets/site.css": f"/* {mark} */\n", "lib/page.php": f"<?php echo '{mark}';\n"}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: killed, or with what it had to say."""
+
+    is_killed: bool
+    words: str = ""
+
+    def check(self) -> None:
+        assert not self.is_killed
+        assert not self.words, self.words
+
+
+class Child:
+    """A forked process that does ``work``, which may end it, and then ends. Wait for it."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._reading, writing = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            words = b""
+            try:
+                os.close(self._reading)
+                work()
+            except BaseException:  # noqa: BLE001 - nothing may return into the test's own code
+                words = traceback.format_exc().encode()
+            finally:
+                with open(writing, "wb") as file:
+                    file.write(words)
+                os._exit(0)
+        os.close(writing)
+
+    def wait(self) -> Ended:
+        with open(self._reading, "rb") as file:
+            words = file.read().decode()
+        _, status = os.waitpid(self.pid, 0)
+        if os.WIFSIGNALED(status):
+            assert os.WTERMSIG(status) == signal.SIGKILL, status
+        return Ended(os.WIFSIGNALED(status), words)
+
+
+def in_lanes(work: Callable[[int], list[str]], count: int, lanes: int = PROCESSORS) -> list[str]:
+    """Does ``work`` for each of 0 … count - 1, in processes that share them out; what all of them returned."""
+
+    def run(lane: int, path: str) -> None:
+        said = [line for number in range(lane, count, lanes) for line in work(number)]
+        with open(path, "w") as file:
+            json.dump(said, file)
+
+    found: list[str] = []
+    with tempfile.TemporaryDirectory() as directory:
+        children = [Child(partial(run, lane, f"{directory}/{lane}")) for lane in range(lanes)]
+        for lane, child in enumerate(children):
+            ended = child.wait()
+            found += [ended.words] if ended.words else json.loads(Path(f"{directory}/{lane}").read_text())
+    return found
+
+
+class World:
+    """One site, brought to where a test begins: ``old`` is what its live path holds, None where there is none."""
+
+    def __init__(self, root: Path, strategy: str, beginning: str, httpd: str = "", **keys: object) -> None:
+        self.scratch = Scratch(root)
+        mode = {"mode": "always", "max": f"{MAX_PAUSE}s"} if httpd else {"mode": "never"}
+        self.incoming = self.scratch.add_site(httpd=httpd, strategy=strategy, keep=2, pause=mode, **keys)
+        self.site = read_site(self.scratch.layout, "shop")
+        self.live, self.releases = self.site.live, self.site.releases
+        self.releases.mkdir()
+        self.journal = root / "journal"
+        self.known: dict[str, dict[str, str]] = {}  # what each release holds, by the beginning of its id
+        self.old: dict[str, str] | None = None
+        getattr(self, f"_begin_with_{beginning}")()
+
+    def _begin_with_nothing(self) -> None:
+        self.new = self.drop("new")
+
+    def _begin_with_directory(self) -> None:
+        self.old = self.known["adopted"] = content("by hand")
+        write_tree(self.live, self.old)
+        self.new = self.drop("new")
+
+    def _begin_with_link(self) -> None:
+        self.old = self.known["adopted"] = content("by hand")
+        self.live.symlink_to(write_tree(self.scratch.www / "by-hand", self.old))
+        self.new = self.drop("new")
+
+    def _begin_with_releases(self) -> None:
+        """As many as are kept: the next one has one to prune."""
+        for mark in ("first", "second"):
+            self.old = self.drop(mark)
+            self.work().check()
+        self.new = self.drop("new")
+
+    def _begin_with_kept(self) -> None:
+        """The tarball that comes next is that of a release that is kept."""
+        for mark in ("new", "second"):
+            self.old = self.drop(mark)
+            self.work().check()
+        self.new = self.drop("new")
+
+    def drop(self, mark: str) -> dict[str, str]:
+        """A tarball in the drop directory, with its sidecar; its content. The same mark gives the same bytes."""
+        self.known[mark] = content(mark)
+        tarball = self.scratch.root / f"{mark}.tar.gz"
+        if not tarball.exists():
+            write_tarball(tarball, self.known[mark])
+        write_sidecar(Path(shutil.copy(tarball, self.incoming)))
+        return self.known[mark]
+
+    @property
+    def uploads(self) -> list[Upload]:
+        """What the daemon would take up."""
+        return [
+            Upload(self.incoming, seen.name, True, True, seen.fingerprint, seen.sidecar) for seen in scan(self.incoming)
+        ]
+
+    def emit(self, event: Event) -> None:
+        """As an event log does, into a file."""
+        with self.journal.open("a") as file:
+            print(json.dumps({"MESSAGE_ID": event.id.name, "MESSAGE": event.message, **event.fields}), file=file)
+
+    def start(self, act: Act | None = None) -> Child:
+        """A worker of the daemon's, to its end: it recovers, and takes up what is there.
+
+        ``act`` is called before each of its steps.
+        """
+        return self._start(self.uploads, act)
+
+    def work(self, act: Act | None = None) -> Ended:
+        """As ``start``, to its end."""
+        return self.start(act).wait()
+
+    def recover(self, act: Act | None = None) -> Ended:
+        """A worker that is started because of what a crash left, and is not told to take up anything."""
+        return self._start([], act).wait()
+
+    def _start(self, uploads: list[Upload], act: Act | None) -> Child:
+        requests = io.StringIO("".join(json.dumps(upload_document(upload)) + "\n" for upload in uploads))
+
+        def work() -> None:
+            if act is not None:
+                install(act)
+            with (self.scratch.root / "reports").open("a") as reports:
+                Worker(self.site, self.scratch.layout, self, reports).run(requests)  # type: ignore[arg-type]
+
+        return Child(work)
+
+    # What must hold.
+
+    def standing(self) -> str:
+        """What visitors get now: ``old``, ``new``, ``nothing``, or ``broken``."""
+        if not os.path.lexists(self.live):
+            return "nothing" if self.old is not None else "old"
+        try:
+            served = texts(self.live)
+        except OSError:
+            return "broken"
+        if served == self.new:
+            return "new"
+        return "old" if served == self.old and self.live.is_dir() else "broken"
+
+    def deployments(self) -> list[Deployment]:
+        return self.scratch.deployments()
+
+    def check_recovered(self) -> None:
+        """After a recovery: whole, told, and nothing of swapd's lies about."""
+        assert self.standing() in ("old", "new")
+        assert not self.scratch.layout.pause_record.exists()
+        for deployment in self.deployments():
+            assert deployment.ended is not None, deployment
+            assert deployment.outcome is not Outcome.PENDING
+        self._check_told()
+        left = [name for name in os.listdir(self.releases) if name.startswith((".sta", ".link-", ".outgoing-"))]
+        assert not left, left
+        markers = self._markers()
+        assert len(markers) <= 1, markers
+        if self.standing() == "old":
+            assert self.uploads
+            assert markers <= {"new.tar.gz.pending"} or not self.deployments()[0].file_name.startswith("new"), markers
+        elif not self.uploads:
+            assert markers <= {"new.tar.gz.live", "new.tar.gz.unchanged"}, markers
+
+    def _markers(self) -> set[str]:
+        return {name for name in self.scratch.markers() if name.startswith("new.")}
+
+    def _check_told(self) -> None:
+        """The journal has one start and one outcome of each deployment that has a record; a crash may double it."""
+        starts: Tally[str] = Tally()
+        outcomes: dict[str, list[str]] = {}
+        for line in self.journal.read_text().splitlines() if self.journal.exists() else ():
+            entry = json.loads(line)
+            if entry["MESSAGE_ID"] == "DEPLOYMENT_STARTED":
+                starts[entry["SWAPD_DEPLOYMENT"]] += 1
+            elif "SWAPD_OUTCOME" in entry and entry["MESSAGE_ID"].startswith(("DEPLOYMENT_", "INTERRUPTED")):
+                outcomes.setdefault(entry["SWAPD_DEPLOYMENT"], []).append(entry["SWAPD_OUTCOME"])
+        for deployment in self.deployments():
+            told = outcomes.get(deployment.id, [])
+            assert starts[deployment.id] == 1, deployment
+            assert told in ([deployment.outcome.value], [deployment.outcome.value] * 2), (told, deployment)
+
+    def check_next(self) -> None:
+        """The tarball is taken up again where it is still there, and the deployment after that goes well, too."""
+        if self.uploads:
+            self.work().check()
+        assert self.standing() == "new"
+        assert not self.uploads
+        assert self._markers() <= {"new.tar.gz.live", "new.tar.gz.unchanged"}
+        self.drop("next")
+        self.work().check()
+        assert texts(self.live) == self.known["next"]
+        assert self.deployments()[0].outcome is Outcome.LIVE
+        self._check_told()
+        self._check_tidy()
+
+    def _check_tidy(self) -> None:
+        """No file of ours under a name for a while, and every release that the state names is there and whole."""
+        state = self.scratch.state()
+        layout = self.scratch.layout
+        assert state.live is not None
+        for directory in (self.releases, self.live.parent, self.incoming, layout.deployments("shop"), layout.run):
+            hidden = [name for name in os.listdir(directory) if name.startswith(".")]
+            # These go once they are old: beside the live path and in the drop directory others may be at work.
+            hidden = [name for name in hidden if not name.startswith((TEMPORARY, PROBE))]
+            assert not hidden, (directory, hidden)
+        visible = [name for name in os.listdir(self.incoming) if not name.startswith(TEMPORARY)]
+        assert all(name.endswith(MARKER_SUFFIXES) for name in visible), visible
+        assert not os.listdir(layout.claims("shop"))
+        assert state.previous, "what was live before must be kept"
+        assert self._holds(self.releases / state.previous[0], "new")
+        for release in state.previous:
+            assert self._holds(self.releases / release, release.partition("@")[0]), release
+        there = set(os.listdir(self.releases)) - {state.live.release}
+        assert there == set(state.previous), (there, state.previous)
+
+    def _holds(self, tree: Path, mark: str) -> bool:
+        return texts(tree) == self.known[mark]
+
+
+def describe_failure(number: int, step: str) -> str:
+    """The failure that is being handled, with the step that led to it."""
+    kind, error, trace = sys.exc_info()
+    last = traceback.extract_tb(trace)[-1]
+    return f"killed before step {number} ({step}): {last.name}:{last.lineno} {kind.__name__ if kind else ''}: {error}"
