@@ -40,9 +40,10 @@ class ZstdChild:
         self._descriptor = descriptor
         # A memfd, not a pipe: nobody has to read it for the child to go on.
         self._words = os.memfd_create("zstd-stderr", os.MFD_CLOEXEC)
-        # The limit is set by a shell because code between fork and exec is not safe in a process with threads.
-        # Where it cannot be set, a lower one is in force already.
-        script = 'ulimit -v "$1" 2>/dev/null; exec "$0" -dcq --memory="$2"'
+        # A shell does it because code between fork and exec is not safe in a process with threads. Ctrl-C and a unit's
+        # stop reach the child too: it ignores them and leaves to its parent what becomes of the extraction. Where the
+        # limit cannot be set, a lower one is in force already.
+        script = 'trap "" INT TERM; ulimit -v "$1" 2>/dev/null; exec "$0" -dcq --memory="$2"'
         self._output, its_output = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # the user's pipes may have their fill of memory; then it is only slower
             fcntl.fcntl(self._output, fcntl.F_SETPIPE_SZ, PIPE_SIZE)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from swapd.host.processes import kernel_name
+
 
 def is_in_own_namespace(pid: int) -> bool:
     """Whether the process is in our own PID namespace and not in a container's.
@@ -38,10 +40,12 @@ def find_masters(names: Collection[str], user: str = "") -> list[int]:
     process of theirs httpd's name, and one that cannot be stopped would hold up every swap. A master that has been
     stopped, by whomever, is among them.
     """
+    # psutil completes a name from the command line; nobody else does.
+    wanted = {kernel_name(name) for name in names}
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter(["name", "ppid", "username", "uids"]):
         info = process.info
-        if info["name"] not in names or process.pid == os.getpid():
+        if kernel_name(info["name"] or "") not in wanted or process.pid == os.getpid():
             continue
         uid = info["uids"].effective if info["uids"] else 0
         if info["username"] == user if user else uid < FIRST_HUMAN or uid == os.geteuid():

@@ -20,6 +20,11 @@ AT_REST = frozenset("TZX")
 _AT_REST_BYTES = frozenset(b"TZX")
 
 
+def kernel_name(name: str) -> str:
+    """A process's name as the kernel keeps it and ``Process.name`` says: its first 15 bytes (prctl(2))."""
+    return name[:15]
+
+
 @dataclass(frozen=True, slots=True)
 class Status:
     """One reading of ``/proc/PID/stat``."""

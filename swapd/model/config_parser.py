@@ -173,7 +173,7 @@ def _parse_layers(name: SiteName, layers: list[Document], layout: Layout, issues
         mtime=top.take("mtime", config_values.parse_choice(Mtime), Mtime.RELEASE),
         strip_components=top.take("strip_components", config_values.parse_strip_components, None),
         must_contain=top.take("must_contain", config_values.parse_inner_paths, ()),
-        shared=top.take("shared", config_values.parse_inner_paths, ()),
+        shared=top.take("shared", config_values.parse_shared, ()),
         verify=Verify(
             require=verify.take("require", config_values.parse_choice(Require), Require.INTEGRITY),
             allowed_signers=verify.take("allowed_signers", config_values.parse_absolute_path, layout.allowed_signers),

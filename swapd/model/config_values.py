@@ -127,7 +127,12 @@ def parse_inner_paths(value: object) -> tuple[str, ...]:
         is_plain = isinstance(item, str) and item == printable(item, 4096) and str(path) == item.rstrip("/")
         if path.is_absolute() or ".." in path.parts or not path.parts or not is_plain:
             raise WrongValue(f"{shown(item)} is not a path inside a release", right)
-    paths = tuple(item.rstrip("/") for item in value)
+    return tuple(item.rstrip("/") for item in value)
+
+
+def parse_shared(value: object) -> tuple[str, ...]:
+    """Paths inside a release, each of which becomes a link: none can be inside another."""
+    paths = parse_inner_paths(value)
     for path in paths:
         if paths.count(path) > 1 or any(PurePosixPath(other) in PurePosixPath(path).parents for other in paths):
             raise WrongValue(f"{shown(path)} is in the list twice, or inside another of its paths", "name it once")

@@ -69,11 +69,14 @@ def _check_paths(site: Site) -> None:
         raise Failed("no-parent", f"there is no directory {site.live.parent}", f"{SAFE} Make it, or correct live.")
     if os.path.lexists(site.live) and not site.live.is_symlink() and not site.live.is_dir():
         raise Failed("live-is-a-file", f"{site.live} is a file", f"{SAFE} Move it away, or correct live.")
+    # By real paths, as the kernel has its mounts; a link may lead to a mount, but not to what one below would cover.
+    real = Path(os.path.realpath(site.live.parent)) / site.live.name
+    target = Path(os.path.realpath(site.live))
     for point in map(Path, mount_points()):
-        if point == site.live or site.live in point.parents:
+        if point == real or real in point.parents or target in point.parents:
             raise Failed(
                 "live-is-mounted",
-                f"{point} is a mount point: a rename cannot take it along",
+                f"{point} is a mount point: a swap cannot take it along",
                 f"{SAFE} Mount it elsewhere, above {site.live}, or list it in shared.",
             )
 

@@ -42,7 +42,7 @@ def prepare(extracted: ExtractedTree, site: Site, keep_going: Callable[[], None]
         uid, gid = _find_owner(site)
         for path in site.shared:
             _link_shared(root, site, path, (uid, gid))
-        _apply(root, (uid, gid), _release_time(site) if site.mtime is Mtime.RELEASE else None, keep_going)
+        _apply(root, (uid, gid), _release_time(root, site) if site.mtime is Mtime.RELEASE else None, keep_going)
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             syncfs(descriptor)
@@ -89,13 +89,24 @@ def _find_owner(site: Site) -> tuple[int, int]:
     return uid, gid
 
 
-def _release_time(site: Site) -> int:
-    """Nanoseconds since the epoch: now, and later than what is live even when the clock was set back."""
+def _release_time(root: Path, site: Site) -> int:
+    """Nanoseconds since the epoch: now, or later where the live tree has a file of the same path that is newer.
+
+    That is so when the clock was set back, or the file came with a time from a machine whose clock is ahead.
+    """
     try:
-        live = site.live.stat().st_mtime_ns
-    except FileNotFoundError:
-        live = 0
-    return max(time.time_ns(), live + 1_000_000_000)
+        live = os.open(site.live, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return time.time_ns()
+    with closing_descriptor(live):
+        newest = os.fstat(live).st_mtime_ns
+        for directory, _, files, _ in os.fwalk(root, follow_symlinks=False):
+            for name in files:
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    path = os.path.relpath(os.path.join(directory, name), root)
+                    newest = max(newest, os.stat(path, dir_fd=live, follow_symlinks=False).st_mtime_ns)
+    # HTTP's times have whole seconds: "later" must be so for a visitor's If-Modified-Since, too.
+    return max(time.time_ns(), newest + 1_000_000_000)
 
 
 def _apply(root: Path, owner: tuple[int, int], release_time: int | None, keep_going: Callable[[], None]) -> None:

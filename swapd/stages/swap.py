@@ -133,7 +133,7 @@ def _intend(
     if site.live.exists():
         identity = identify(site.live)
         outgoing = _name_outgoing(site, state) or ReleaseId(f"{ADOPTED}@{deployment.replace('-', '')[:12]}")
-    target = os.path.abspath(site.live.parent / os.readlink(site.live)) if site.live.is_symlink() else ""
+    target = os.path.realpath(site.live) if site.live.is_symlink() else ""
     return SwapIntent(move.value, identify(staged.tree.path), str(path), outgoing, identity, target)
 
 
