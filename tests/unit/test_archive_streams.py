@@ -6,6 +6,7 @@ import errno
 import functools
 import os
 import resource
+import signal
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -176,19 +177,34 @@ def test_a_hanging_zstd_can_be_interrupted(tmp_path: Path, monkeypatch: pytest.M
         Site(tmp_path).extract(data, Compression.ZSTD, progress=Interrupter(3))
 
 
+def zstd_children() -> list[int]:
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(child) for child in children if Path(f"/proc/{child}/comm").read_text() == "zstd\n"]
+
+
 def test_zstd_may_not_take_all_memory(tmp_path: Path) -> None:
     """The program reads xz frames too, behind a first one of its own, and has no limit for these."""
     limits: list[str] = []
 
     def look(_: int) -> None:
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        for child in children:
-            if Path(f"/proc/{child}/comm").read_text() == "zstd\n":
-                limits.extend(Path(f"/proc/{child}/limits").read_text().splitlines())
+        for child in zstd_children():
+            limits.extend(Path(f"/proc/{child}/limits").read_text().splitlines())
 
-    data = compressed(LARGE, Compression.ZSTD)
-    Site(tmp_path).extract(data, Compression.ZSTD, progress=look)
+    Site(tmp_path).extract(compressed(LARGE, Compression.ZSTD), Compression.ZSTD, progress=look)
     assert any(line.split()[:4] == ["Max", "address", "space", str(512 * MIB)] for line in limits)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_does_not_end_zstd(number: signal.Signals, tmp_path: Path) -> None:
+    sent: list[int] = []
+
+    def signal_all(_: int) -> None:
+        for child in zstd_children():
+            os.kill(child, number)
+            sent.append(child)
+
+    Site(tmp_path).extract(compressed(LARGE, Compression.ZSTD), Compression.ZSTD, progress=signal_all)
+    assert sent
 
 
 # Faults of the host
