@@ -241,8 +241,8 @@ class Daemon:
         try:
             self._set_sites(read_sites(self._layout))
         except ConfigurationError as error:
-            count = len(error.issues)
-            self._trouble = f"bad configuration, the one before stays in force ({count} errors, see swapd check)"
+            what = "1 error" if len(error.issues) == 1 else f"{len(error.issues)} errors"
+            self._trouble = f"bad configuration, the one before stays in force ({what}, see swapd check)"
             self._log.emit(events.configuration_refused(str(error)))
         else:
             self._trouble = ""
