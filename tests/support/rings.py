@@ -34,16 +34,11 @@ def _children() -> set[str]:
     return {pid for tasks in Path("/proc/self/task").glob("*/children") for pid in tasks.read_text().split()}
 
 
-def _mounts() -> set[str]:
-    return {line for line in Path("/proc/self/mounts").read_text().splitlines() if line.startswith("swapd-test ")}
-
-
 def leaves_nothing() -> Iterator[None]:
-    """Fails a test that leaves a descriptor, a child process, a thread or a mount behind."""
-    descriptors, threads, children, mounts = _descriptors(), set(threading.enumerate()), _children(), _mounts()
+    """Fails a test that leaves a descriptor, a child process or a thread behind."""
+    descriptors, threads, children = _descriptors(), set(threading.enumerate()), _children()
     yield
     left = {number: path for number, path in _descriptors().items() if number not in descriptors}
     assert not left, f"descriptors left open: {left}"
     assert _children() <= children, f"processes left: {_children() - children}"
     assert set(threading.enumerate()) <= threads, "threads left"
-    assert _mounts() <= mounts, f"mounts left: {_mounts() - mounts}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -19,9 +19,10 @@ class Entry:
     content: bytes = b""
 
 
-def snapshot(root: Path) -> dict[str, Entry]:
+def snapshot(root: Path, *, times: bool = True) -> dict[str, Entry]:
     """Every name in the tree, the root itself (as ``.``) included; links are not followed."""
-    return {name: _entry(root / name) for name in (".", *_names(root))}
+    entries = {name: _entry(root / name) for name in (".", *_names(root))}
+    return entries if times else {name: replace(entry, mtime_ns=0) for name, entry in entries.items()}
 
 
 def _names(root: Path) -> list[str]:

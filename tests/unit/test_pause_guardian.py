@@ -205,7 +205,7 @@ class TestLeftover:
         assert self.leave(layout, record, children=record.children[:1])[0] == 4
         wait_until(httpd.is_running, "all to run")
 
-    def test_what_was_stopped_before_stays_so(self, layout: Layout, httpd: Httpd, record: PauseRecord) -> None:
+    def test_what_was_stopped_before_stays_so(self, layout: Layout, record: PauseRecord) -> None:
         before, *children = record.children
         assert self.leave(layout, record, children=tuple(children), already_stopped=(before,))[0] == 3
         assert state_of(before.pid) == "T"
@@ -221,7 +221,7 @@ class TestLeftover:
         assert not layout.pause_record.exists()
 
     def test_a_live_path_that_is_missing_between_two_renames_comes_back(
-        self, layout: Layout, httpd: Httpd, record: PauseRecord, tmp_path: Path
+        self, layout: Layout, record: PauseRecord, tmp_path: Path
     ) -> None:
         old, new = tmp_path / ".outgoing", tmp_path / "live"
         (old / "page").mkdir(parents=True)

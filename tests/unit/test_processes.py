@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from swapd.host.masters import find_masters, is_in_own_namespace
 from swapd.host.processes import Process, child_pids, descendants, open_children, parse_stat, read_status
-from tests.support.httpd import Httpd, pids_called, state_of, unique_name
+from tests.support.httpd import Httpd, pids_called, unique_name
 from tests.support.waiting import wait_until
 
 
