@@ -21,6 +21,7 @@ from swapd.daemon import STOP_PATIENCE
 from swapd.model.errors import ExitStatus
 from swapd.model.layout import Layout
 from swapd.model.units import parse_duration
+from swapd.stages.pause import NICENESS
 
 PROJECT = Path(__file__).parents[2]
 PACKAGING = PROJECT / "packaging"
@@ -108,6 +109,12 @@ def test_daemon_gives_its_workers_up_before_systemd_gives_it_up() -> None:
     unit = unit_settings()
     assert parse_duration(unit["TimeoutStopSec"]) > STOP_PATIENCE
     assert int(unit["RestartPreventExitStatus"]) == ExitStatus.CONFIGURATION
+
+
+def test_workers_may_hurry_in_a_pause() -> None:
+    # Without CAP_SYS_NICE, only this limit lets a worker that extracted at nice 0 come back (getrlimit(2), RLIMIT_NICE).
+    unit = unit_settings()
+    assert int(unit["Nice"]) == int(unit["LimitNICE"]) == NICENESS
 
 
 @needs("systemd-analyze")
