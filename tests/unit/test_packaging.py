@@ -112,7 +112,7 @@ def test_daemon_gives_its_workers_up_before_systemd_gives_it_up() -> None:
 
 
 def test_workers_may_hurry_in_a_pause() -> None:
-    # Without CAP_SYS_NICE, only this limit lets a worker that extracted at nice 0 come back (getrlimit(2), RLIMIT_NICE).
+    # Without CAP_SYS_NICE, only this limit lets a worker that extracted at nice 0 come back: getrlimit(2), RLIMIT_NICE.
     unit = unit_settings()
     assert int(unit["Nice"]) == int(unit["LimitNICE"]) == NICENESS
 
