@@ -130,7 +130,8 @@ class Host:
         inside = list(command) if user == "root" else ["runuser", "-u", user, "--", *command]
         home = {} if user == "root" else {"HOME": f"/home/{user}"}
         environment = [f"{key}={value}" for key, value in (ENVIRONMENT | home).items()]
-        return ["nsenter", "-t", str(self.leader), "-a", "--", "env", "-i", *environment, *inside]
+        # Its root as well as its mounts: whoever runs the tests in a chroot would be in the outer root otherwise.
+        return ["nsenter", "-t", str(self.leader), "-a", "-r", "-w", "--", "env", "-i", *environment, *inside]
 
     def run(
         self, *command: str, user: str = "root", check: bool = True, stdin: str = "", deadline: float = 60.0
