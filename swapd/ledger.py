@@ -14,7 +14,7 @@ from swapd.model.errors import Failed, NotComplete, Rejected, SwapdError
 from swapd.model.events import Event
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, LiveRelease, SiteState, SwapIntent, now
-from swapd.model.release import DeploymentId, Outcome, Release, Stage, Tarball, Upload, printable
+from swapd.model.release import DeploymentId, Outcome, Release, Stage, Tarball, Upload, recorded_name
 from swapd.stages.mark import describe, remove_old_markers, remove_upload, write_marker
 
 MAX_ATTEMPTS = 3  # how often an upload is taken up that crashes us, before it counts as failed
@@ -58,7 +58,7 @@ class Ledger:
             site=site.name,
             outcome=Outcome.PENDING,
             started=now(),
-            file_name=printable(upload.file_name, 4096),
+            file_name=recorded_name(upload.file_name),
             is_dropped=upload.is_dropped,
             fingerprint=upload.fingerprint,
             sidecar=upload.sidecar,

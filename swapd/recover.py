@@ -19,8 +19,15 @@ from swapd.stages.mark import sweep_markers
 
 
 def resume(context: Context) -> int:
-    """Resumes what a crash left stopped, and says so; how many processes. Safe at any time."""
-    count, pauser = resume_leftover(context.layout)
+    """Resumes what a crash left stopped, and says so; how many processes. Safe at any time.
+
+    A pause record that cannot be read is said, too, and keeps nobody from starting: a pause then fails by it.
+    """
+    try:
+        count, pauser = resume_leftover(context.layout)
+    except Failed as error:
+        context.emit(events.degraded(f"{error.message}. {error.hint}"))
+        return 0
     if count:
         context.emit(events.resumed_leftover(count, pauser))
     return count

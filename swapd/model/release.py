@@ -130,6 +130,11 @@ def printable(text: str, limit: int = 200) -> str:
     return escaped if len(escaped) <= limit else escaped[:limit] + "…"
 
 
+def recorded_name(file_name: str) -> str:
+    """A file's name as records have it: printable, and long enough that two names are never one."""
+    return printable(file_name, 4096)
+
+
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What tells one state of a file from another, without reading it (times in nanoseconds)."""

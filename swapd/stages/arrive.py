@@ -18,7 +18,7 @@ from pathlib import Path
 
 from swapd.host.files import fingerprint
 from swapd.model.config import Require, Site
-from swapd.model.release import MARKER_SUFFIXES, SIDECAR_SUFFIXES, Fingerprint, Upload, printable
+from swapd.model.release import MARKER_SUFFIXES, SIDECAR_SUFFIXES, Fingerprint, Upload, printable, recorded_name
 
 # Names under which clients keep what they have not finished: rsync, WinSCP, curl and browsers, editors.
 UNFINISHED = (".part", ".filepart", ".tmp", "~")
@@ -76,7 +76,7 @@ class Arrivals:
     """Remembers what was seen in one drop directory, and decides what is ready. Values only: no disk, no clock."""
 
     def __init__(self, answered: Mapping[str, Answer]) -> None:
-        """``answered``: uploads, by printable name, that were rejected or failed as they are."""
+        """``answered``: uploads, by recorded name, that were rejected or failed as they are."""
         self._answered = dict(answered)
         self._waiting: dict[str, _Waiting] = {}
         self._next_look: float | None = None
@@ -88,7 +88,7 @@ class Arrivals:
         self._next_look = None
         ready = []
         for name, item in present.items():
-            if self._answered.get(printable(name)) == item.answer:
+            if self._answered.get(recorded_name(name)) == item.answer:
                 self._waiting.pop(name, None)
                 continue
             waiting = self._waiting.get(name)
@@ -136,12 +136,12 @@ class Arrivals:
 
     def answer(self, upload: Upload) -> None:
         """It was rejected or failed as it is: not again before it, or its sidecar, changes."""
-        self._answered[printable(upload.file_name)] = (upload.fingerprint, upload.sidecar)
+        self._answered[recorded_name(upload.file_name)] = (upload.fingerprint, upload.sidecar)
         self._waiting.pop(upload.file_name, None)
 
     def forget_absent(self, present: Iterable[str]) -> list[str]:
-        """Forgets answers to uploads that are gone; returns their printable names."""
-        names = {printable(name) for name in present}
+        """Forgets answers to uploads that are gone; returns their recorded names."""
+        names = {recorded_name(name) for name in present}
         gone = [name for name in self._answered if name not in names]
         for name in gone:
             del self._answered[name]
