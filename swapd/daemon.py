@@ -23,7 +23,7 @@ from swapd.host.watch import Watch
 from swapd.ledger import Context
 from swapd.model import events
 from swapd.model.config import Site
-from swapd.model.errors import ConfigurationError
+from swapd.model.errors import ConfigurationError, Failed
 from swapd.model.layout import Layout
 from swapd.model.record import Marker, now
 from swapd.model.release import Outcome, SiteName, Upload, is_tarball, printable
@@ -52,6 +52,7 @@ class Daemon:
         self._notifier = Notifier()
         self._selector = selectors.DefaultSelector()
         self._trouble = ""
+        self._not_resumed = ""
         self._is_stopping = False
         self._must_look = True
         self._is_flagged = False
@@ -103,7 +104,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)  # the byte in the wake-up pipe is what is handled
         self._selector.register(self._wake, selectors.EVENT_READ)
-        resume(self._context)
+        self._resume()
         self._log.emit(events.started(list(self._desks), __version__))
         self._notifier.ready()
         try:
@@ -139,9 +140,19 @@ class Daemon:
             desk.trouble = "an unexpected error, see journalctl -u swapd"
             desk.look_at = desk.not_before = time.monotonic() + RESCAN
 
+    def _resume(self) -> None:
+        """Resumes what a crash left stopped; that it is not known what, is said once and keeps no site waiting."""
+        said, self._not_resumed = self._not_resumed, ""
+        try:
+            resume(self._context)
+        except Failed as error:
+            self._not_resumed = f"{error.message}. {error.hint}"
+            if self._not_resumed != said:
+                self._log.emit(events.degraded(self._not_resumed))
+
     def _look_after(self) -> None:
         """Puts right what a killed command left, and tries again what could not be watched."""
-        resume(self._context)
+        self._resume()
         if self._watch.unwatched:
             self._set_up_watch()
         for desk in self._desks.values():
@@ -164,6 +175,7 @@ class Daemon:
         desk.queue = deque(self._refreshed(desk, ready))
         desk.queue.extend(upload for upload in ready if upload.file_name not in known)
         desk.gone += gone
+        desk.read_live()  # which a command may have changed
         self._mark_waiting(desk)
 
     @staticmethod
@@ -296,7 +308,7 @@ class Daemon:
         status = desk.worker.wait()
         if desk.current is not None or not desk.is_ready or status != 0:
             how = f"signal {-status}" if status < 0 else f"exit status {status}"
-            resume(self._context)
+            self._resume()
             if not self._is_stopping:
                 self._log.emit(events.degraded(f"the worker ended by {how}; its successor recovers", desk.site.name))
             desk.must_recover = True

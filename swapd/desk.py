@@ -43,6 +43,7 @@ class SiteDesk:
         self.trouble = ""  # what went wrong with the last upload
         self.lost = ""  # what is wrong with the drop directory
         self.live: LiveRelease | None = None
+        self._live_written = -1
         self.look_at = 0.0
         self.buffer = b""
         self.gone: list[str] = []  # names of answered uploads that their owners removed
@@ -70,11 +71,15 @@ class SiteDesk:
         self.read_live()
 
     def read_live(self) -> None:
-        """What the site's record says is live."""
+        """What the site's record says is live; cheap where nothing changed."""
+        path = self._layout.site_record(self.site.name)
         try:
-            self.live = records.read_state(self._layout, self.site.name).live
-        except Failed as error:
-            self.trouble = error.message
+            written = path.stat().st_mtime_ns if path.exists() else 0
+            if written != self._live_written:
+                self.live = records.read_state(self._layout, self.site.name).live
+                self._live_written = written
+        except (Failed, OSError) as error:
+            self.trouble = str(error)
 
     def retire_worker(self) -> None:
         """No further upload for the worker that runs: it ends after the one it has."""

@@ -21,13 +21,9 @@ from swapd.stages.mark import sweep_markers
 def resume(context: Context) -> int:
     """Resumes what a crash left stopped, and says so; how many processes. Safe at any time.
 
-    A pause record that cannot be read is said, too, and keeps nobody from starting: a pause then fails by it.
+    Raises ``Failed`` when the pause record cannot be read.
     """
-    try:
-        count, pauser = resume_leftover(context.layout)
-    except Failed as error:
-        context.emit(events.degraded(f"{error.message}. {error.hint}"))
-        return 0
+    count, pauser = resume_leftover(context.layout)
     if count:
         context.emit(events.resumed_leftover(count, pauser))
     return count
@@ -40,7 +36,10 @@ def recover(site: Site, context: Context) -> None:
     done; any other failed, and nothing of it is left. Does nothing, quickly, when there is nothing to do. Raises
     ``Failed`` (``cannot-recover``), and is tried again before the next deployment.
     """
-    resume(context)
+    try:
+        resume(context)
+    except Failed as error:  # only a pause has to fail by that, and it will
+        context.emit(events.degraded(f"{error.message}. {error.hint}", site.name))
     _sweep(site, context)
     for deployment in records.find_unfinished(context.layout, site.name):
         ledger = Ledger(site, context, deployment)

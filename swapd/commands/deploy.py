@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ import click
 from swapd.deploy import deploy
 from swapd.host.configuration import read_site
 from swapd.host.eventlog import EventLog
+from swapd.host.files import fingerprint
 from swapd.ledger import Context
 from swapd.model.config import Site
 from swapd.model.errors import ExitStatus, Failed, NotComplete
@@ -54,6 +56,8 @@ def command(layout: Layout, site: str, file: Path, patience: float, as_json: boo
             deployment = deploy(configured, upload, context, patience)
     except NotComplete as error:
         raise Failed(error.problem, error.message, error.hint) from error
+    with suppress(OSError):
+        os.utime(configured.incoming)  # an event by which a daemon that runs sees that something else is live
     _print(deployment, as_json)
     return STATUSES[deployment.outcome]
 
@@ -67,7 +71,9 @@ def _upload(site: Site, file: Path) -> Upload:
         raise Failed("no-such-file", f"there is no file {printable(str(file))}")
     directory = file.parent.resolve()
     is_dropped = site.incoming.exists() and directory.samefile(site.incoming)
-    return Upload(directory, file.name, is_dropped)
+    sidecar = file.with_name(f"{file.name}.sha256")
+    seen = fingerprint(sidecar.lstat()) if is_dropped and os.path.lexists(sidecar) else None
+    return Upload(directory, file.name, is_dropped, sidecar=seen)
 
 
 @contextmanager

@@ -30,7 +30,9 @@ class _Flag(FileSystemEventHandler):
 
     def dispatch(self, event: FileSystemEvent) -> None:
         # Reading a file, as swapd itself does, is no news; nor is each write of an upload that goes on.
-        if event.event_type in ("created", "moved", "closed", "deleted"):
+        # A change of the directory itself is how a command says that it has deployed.
+        is_directory_changed = event.event_type == "modified" and event.is_directory
+        if event.event_type in ("created", "moved", "closed", "deleted") or is_directory_changed:
             self._raise()
 
 
