@@ -33,7 +33,10 @@ def main() -> None:
     prctl_set_name("swapd guardian")
     path = Path(sys.argv[1])
     record = PauseRecord.from_document(tomllib.loads(path.read_text("utf-8")), str(path))
-    os.write(1, ARMED)
+    try:
+        os.write(1, ARMED)
+    except BrokenPipeError:
+        return  # the pauser died before it stopped anything
     poll = select.poll()
     poll.register(0, select.POLLIN)
     if poll.poll((record.max + GRACE) * 1000) and os.read(0, 1) == DISMISSED:
