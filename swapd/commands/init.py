@@ -173,7 +173,7 @@ def _describe_httpd(site: Site) -> str:
         return f"no process called {names} runs now: a deployment finds it when it does, and pauses nothing till then"
     found = []
     for pid in masters:
-        children = processes.descendants([pid], set(map(processes.kernel_name, site.pause.processes)), ())
+        children = processes.descendants([pid], site.pause.processes, ())
         users = {psutil.Process(child.identity.pid).username() for child in children}
         found.append(f"{psutil.Process(pid).name()} (pid {pid}, {len(children)} children of {', '.join(users)})")
         for child in children:

@@ -153,6 +153,7 @@ def open_children(pids: Iterable[int], names: Collection[str], known: Collection
     Those that are ``known`` are left out, and so are we ourselves.
     """
     found: list[Process] = []
+    wanted = {kernel_name(name) for name in names}
     for pid in pids:
         for child in child_pids(pid):
             if child in known or child == os.getpid():
@@ -161,7 +162,7 @@ def open_children(pids: Iterable[int], names: Collection[str], known: Collection
                 process = Process(child)
             except ProcessLookupError:
                 continue
-            if process.name in names:
+            if process.name in wanted:
                 found.append(process)
             else:
                 process.close()

@@ -30,7 +30,7 @@ from swapd.host.files import locked
 from swapd.host.guardian import ARMED, DISMISSED
 from swapd.host.linux import boot_id
 from swapd.host.masters import find_masters
-from swapd.host.processes import STOPPED, Process, kernel_name
+from swapd.host.processes import STOPPED, Process
 from swapd.host.programs import own_program
 from swapd.host.resume import resume_abandoned
 from swapd.model.config import Pause
@@ -101,7 +101,7 @@ def found(rules: Pause, layout: Layout) -> Iterator[Quarry | None]:
 
 
 def _find(rules: Pause) -> Quarry:
-    names = frozenset(map(kernel_name, rules.processes))
+    names = frozenset(rules.processes)
     masters: list[Process] = []
     for pid in find_masters(names, rules.user):
         with contextlib.suppress(ProcessLookupError):

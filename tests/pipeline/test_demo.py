@@ -20,7 +20,8 @@ from swapd.model.layout import Layout
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
-DEMO = [sys.executable, "-m", "swapd", "demo"]
+# A shell without job control has what it runs in the background ignore SIGINT, and the demo keeps to that.
+DEMO = ["env", "--default-signal=INT,TERM,HUP", sys.executable, "-m", "swapd", "demo"]
 
 
 def processes_of(directory: Path) -> list[psutil.Process]:

@@ -112,7 +112,7 @@ class TestTimes:
         write_tree(site.live, {"index.php": "old", "a/b/c.php": "old"})
         ahead = time.time_ns() + 86_400 * 10**9
         os.utime(site.live / "a/b/c.php", ns=(ahead, ahead))
-        staged(site)
+        staged(site, {"index.php": "new", "a/b/c.php": "new"})
         assert min(self.times(tree_of(site))) > ahead
 
     def test_two_releases_of_one_second_have_different_seconds(self, site: Site) -> None:
