@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.support.httpd import Httpd
 from tests.support.rings import leaves_nothing, skip_without_root
 from tests.support.sites import Scratch
+from tests.support.tarballs import write_tarball
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,6 +30,31 @@ def scratch(tmp_path: Path) -> Iterator[Scratch]:
     yield scratch
     for daemon in scratch.daemons:
         daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scratch]:
+    """A swapd whose daemon the tests of a module share, each with sites of its own."""
+    farm = Scratch(tmp_path_factory.mktemp("farm") / "root")
+    farm.start_daemon()
+    yield farm
+    for daemon in farm.daemons:
+        daemon.stop()
+
+
+@pytest.fixture
+def plot(farm: Scratch) -> Iterator[Callable[..., Scratch]]:
+    """Adds a site to the module's daemon, with the keys that it is given."""
+    yield farm.plot
+    assert farm.daemon.is_alive(), farm.daemon.log()
+
+
+@pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tarball of thousands of files, which takes a good part of a second to extract. Not to be changed."""
+    source = random.Random(1)
+    content = {f"data/{number % 50}/{number}.bin": source.randbytes(3000) for number in range(6000)}
+    return write_tarball(tmp_path_factory.mktemp("large") / "large.tar", {"index.html": "large", **content})
 
 
 @pytest.fixture

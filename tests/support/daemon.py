@@ -76,7 +76,7 @@ class Daemon:
     def status_lines(self) -> list[str]:
         return [state.removeprefix("STATUS=") for state in self.notify.states if state.startswith("STATUS=")]
 
-    def wait_status(self, *texts: str) -> str:
+    def wait_status(self, *texts: str, patience: float = PATIENCE) -> str:
         """The newest status line, once it has all of ``texts`` in it."""
 
         def line() -> str:
@@ -84,7 +84,12 @@ class Daemon:
             lines = self.status_lines()
             return lines[-1] if lines and all(text in lines[-1] for text in texts) else ""
 
-        return wait_until(line, f"a status line with {texts} after {self.status_lines()[-3:]}")
+        return wait_until(line, f"a status line with {texts} after {self.status_lines()[-3:]}", patience)
+
+    def workers(self) -> list[int]:
+        """The pids of its workers now."""
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for thread in threads for pid in thread.read_text().split()]
 
     def is_alive(self) -> bool:
         return self.process.poll() is None

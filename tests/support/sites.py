@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -20,8 +23,10 @@ from swapd.model.layout import Layout
 from swapd.model.record import Deployment, SiteState
 from swapd.model.release import MARKER_SUFFIXES
 from tests.support.daemon import Daemon
-from tests.support.httpd import PROJECT, unique_name
+from tests.support.httpd import PROJECT, state_of, unique_name
 from tests.support.waiting import PATIENCE, wait_until
+
+_numbers = itertools.count(1)
 
 
 def make_site(root: Path, name: str = "shop", **keys: Any) -> Site:
@@ -40,34 +45,63 @@ def make_directories(site: Site, layout: Layout) -> Site:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """For child processes that run the code under test; nothing of our own service manager."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("NOTIFY_", "WATCHDOG_"))}
-    return {**inherited, "PYTHONPATH": str(PROJECT), "PYTHONDONTWRITEBYTECODE": "1", **more}
+    """For child processes that run the code under test; nothing of our own service manager.
+
+    They may keep what Python compiles: it is most of what a start of theirs costs.
+    """
+    others = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "PYTHONDONTWRITEBYTECODE")
+    return {
+        **{key: value for key, value in os.environ.items() if key not in others},
+        "PYTHONPATH": str(PROJECT),
+        **more,
+    }
 
 
 class Scratch:
-    """A whole swapd below a directory of its own: configuration, commands, the daemon and what they leave."""
+    """A whole swapd below a directory of its own: configuration, commands, the daemon and what they leave.
+
+    Where a method takes a site, it is ``site``, by default the one called shop.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.site = "shop"
         self.layout = Layout(root)
         self.www = root / "www"
         self.daemons: list[Daemon] = []
         self.www.mkdir(parents=True)
 
-    def add_site(self, name: str = "shop", httpd: str = "", settle: str = "100ms", **keys: Any) -> Path:
+    def plot(self, **keys: Any) -> Scratch:
+        """The same with another site, which the daemon has from now on: for tests that can share one daemon."""
+        plot = copy.copy(self)
+        plot.site = f"site{next(_numbers)}"
+        plot.add_site(plot.site, **keys)
+        self.daemon.reload()
+        return plot
+
+    @property
+    def incoming(self) -> Path:
+        return self.layout.spool / self.site
+
+    @property
+    def daemon(self) -> Daemon:
+        """The one that was started last."""
+        return self.daemons[-1]
+
+    def add_site(self, name: str = "", httpd: str = "", settle: str = "100ms", **keys: Any) -> Path:
         """Configures a site and makes its drop directory, which is returned.
 
         ``httpd`` is the name of the processes to pause. By default it is one that nobody has: no test may stop the
         web servers of the machine that it runs on.
         """
         self.configure(name, httpd, settle, **keys)
-        incoming = self.layout.spool / name
+        incoming = self.layout.spool / (name or self.site)
         incoming.mkdir(parents=True, exist_ok=True)
         return incoming
 
-    def configure(self, name: str = "shop", httpd: str = "", settle: str = "100ms", **keys: Any) -> Path:
+    def configure(self, name: str = "", httpd: str = "", settle: str = "100ms", **keys: Any) -> Path:
         """Writes the site's file."""
+        name = name or self.site
         document = {"live": str(self.live(name)), **keys}
         document["verify"] = {"settle": settle, **keys.get("verify", {})}
         document["pause"] = {"processes": [httpd or unique_name()], **keys.get("pause", {})}
@@ -76,11 +110,11 @@ class Scratch:
         path.write_text(tomli_w.dumps(document))
         return path
 
-    def live(self, name: str = "shop") -> Path:
-        return self.www / name
+    def live(self, name: str = "") -> Path:
+        return self.www / (name or self.site)
 
-    def releases(self, name: str = "shop") -> Path:
-        return self.www / f"{name}.releases"
+    def releases(self, name: str = "") -> Path:
+        return self.www / f"{name or self.site}.releases"
 
     def run(self, *arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
         """A command, to its end."""
@@ -120,23 +154,25 @@ class Scratch:
         daemon.wait_ready()
         return daemon
 
-    def deployments(self, site: str = "shop") -> list[Deployment]:
+    def deployments(self, site: str = "") -> list[Deployment]:
         """The site's records, newest first."""
-        return records.read_deployments(self.layout, parse_site_name(site))
+        return records.read_deployments(self.layout, parse_site_name(site or self.site))
 
-    def state(self, site: str = "shop") -> SiteState:
-        return records.read_state(self.layout, parse_site_name(site))
+    def state(self, site: str = "") -> SiteState:
+        return records.read_state(self.layout, parse_site_name(site or self.site))
 
-    def markers(self, site: str = "shop") -> dict[str, dict[str, Any]]:
+    def markers(self, site: str = "") -> dict[str, dict[str, Any]]:
         """Every marker in the drop directory, by its name."""
-        return read_markers(self.layout.spool / site)
+        return read_markers(self.layout.spool / (site or self.site))
 
-    def wait_marker(self, name: str, site: str = "shop") -> dict[str, Any]:
+    def wait_marker(self, name: str, site: str = "") -> dict[str, Any]:
         """The marker of this name, once it is there."""
-        found: dict[str, Any] = wait_until(lambda: self.markers(site).get(name), f"the marker {name} of {site}")
+        found: dict[str, Any] = wait_until(
+            lambda: self.markers(site).get(name), f"the marker {name}; there: {self.markers(site)}"
+        )
         return found
 
-    def wait_live(self, release: str, site: str = "shop") -> None:
+    def wait_live(self, release: str, site: str = "") -> None:
         """Until the release's deployment has ended."""
 
         def is_live() -> bool:
@@ -145,7 +181,24 @@ class Scratch:
 
         wait_until(is_live, f"{release} to be live; there: {[d.release for d in self.deployments(site)]}")
 
-    def pending(self, site: str = "shop") -> list[Deployment]:
+    def hold_worker(self, daemon: Daemon, site: str = "") -> int:
+        """Stops the worker of a deployment that is under way, in the middle of the extraction; its pid.
+
+        Whatever the test does then happens for certain before the deployment's end.
+        """
+
+        def hold() -> int:
+            if not any(self.releases(site).glob(".staging-*/*")):
+                return 0
+            (worker,) = daemon.workers()
+            os.kill(worker, signal.SIGSTOP)
+            wait_until(lambda: state_of(worker) in "TX", "the worker to stop")
+            assert self.live(site).exists() is False or self.pending(site), "it was too quick"
+            return worker
+
+        return wait_until(hold, f"the extraction for {site}")
+
+    def pending(self, site: str = "") -> list[Deployment]:
         return [item for item in self.deployments(site) if item.ended is None]
 
 

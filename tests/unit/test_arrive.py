@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swapd.model.config import Site
-from swapd.model.release import Fingerprint, Upload
+from swapd.model.release import Fingerprint, Upload, printable
 from swapd.stages.arrive import PATIENCE, Arrivals, Seen, look, scan
 from tests.support.sites import make_site
 from tests.support.tarballs import site_content, write_sidecar, write_tarball
@@ -169,10 +169,13 @@ class TestAnswers:
     def test_long_names_are_told_apart(self) -> None:
         # Both have the same first 200 characters, at which texts for people are cut.
         arrivals = Arrivals({})
-        items = [seen("x" * 220 + end) for end in ("-1.tar.gz", "-2.tar.gz")]
+        items = [seen("x" * 220 + f"-{size}.tar.gz", size=size) for size in (1, 2)]
         for upload in update(arrivals, 9.0, *items):
             arrivals.answer(upload)
         assert update(arrivals, 99.0, *items) == []
+        # By the name that their record has.
+        recorded = {printable(item.name, 4096): item.answer for item in items}
+        assert update(Arrivals(recorded), 99.0, *items) == []
 
     def test_what_is_gone_is_forgotten(self) -> None:
         arrivals = Arrivals({})

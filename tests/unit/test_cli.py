@@ -90,7 +90,14 @@ class TestUsage:
         assert swapd.__version__ in run("--version").out
 
     @pytest.mark.parametrize(
-        "arguments", [["frobnicate"], ["status", "--frobnicate"], ["deploy", "shop"], ["init", "shop"]]
+        "arguments",
+        [
+            ["frobnicate"],
+            ["status", "--frobnicate"],
+            ["deploy", "shop"],
+            ["deploy", "shop", "x.tar", "--wait", "x"],
+            ["init", "shop"],
+        ],
     )
     def test_a_wrong_command_line(self, run: Run, arguments: list[str]) -> None:
         done = run(*arguments)
