@@ -30,9 +30,10 @@ class _Flag(FileSystemEventHandler):
 
     def dispatch(self, event: FileSystemEvent) -> None:
         # Reading a file, as swapd itself does, is no news; nor is each write of an upload that goes on.
-        # A change of the directory itself is how a command says that it has deployed.
+        # A change of the directory's own times is how a command says that it has deployed: "attrib" from watchdog 7 on,
+        # before that "modified", which each write of a file is, too.
         is_directory_changed = event.event_type == "modified" and event.is_directory
-        if event.event_type in ("created", "moved", "closed", "deleted") or is_directory_changed:
+        if event.event_type in ("created", "moved", "closed", "deleted", "attrib") or is_directory_changed:
             self._raise()
 
 

@@ -44,8 +44,13 @@ def scratch(memory: Path) -> Iterator[Scratch]:
     """A swapd of the test's own; its daemons end with the test, and must end well."""
     scratch = Scratch(memory / "root")
     yield scratch
+    complaints = []
     for daemon in scratch.daemons:
-        daemon.stop()
+        try:
+            daemon.stop()
+        except AssertionError as error:
+            complaints.append(str(error))
+    assert not complaints, "\n".join(complaints)
 
 
 @pytest.fixture

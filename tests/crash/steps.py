@@ -50,8 +50,8 @@ def install(act: Act) -> None:
         return opening(path, flags, *more, **named)
 
     os.open = open_
-    _replace_everywhere(linux.renameat2, _before(linux.renameat2, "renameat2", act))
-    _replace_everywhere(linux.syncfs, _before(linux.syncfs, "syncfs", act))
+    replace_everywhere(linux.renameat2, _before(linux.renameat2, "renameat2", act))
+    replace_everywhere(linux.syncfs, _before(linux.syncfs, "syncfs", act))
     sending = signal.pidfd_send_signal
 
     def send(pidfd: int, number: int, *more: Any) -> None:
@@ -104,7 +104,7 @@ def _is_there(path: Any, directory: int | None) -> bool:
     return True
 
 
-def _replace_everywhere(old: Callable[..., Any], new: Callable[..., Any]) -> None:
+def replace_everywhere(old: Callable[..., Any], new: Callable[..., Any]) -> None:
     """Also where modules have imported it by its name."""
     for module in [module for name, module in sys.modules.items() if name.startswith("swapd")]:
         for name, value in list(vars(module).items()):

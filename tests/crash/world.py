@@ -98,14 +98,14 @@ def in_lanes(work: Callable[[int], list[str]], count: int, lanes: int = PROCESSO
 class World:
     """One site, brought to where a test begins: ``old`` is what its live path holds, None where there is none."""
 
-    def __init__(self, root: Path, strategy: str, beginning: str, httpd: str = "", **keys: object) -> None:
+    def __init__(self, root: Path, strategy: str, beginning: str, httpd: str = "", journal: Path | None = None) -> None:
         self.scratch = Scratch(root)
         mode = {"mode": "always", "max": f"{MAX_PAUSE}s"} if httpd else {"mode": "never"}
-        self.incoming = self.scratch.add_site(httpd=httpd, strategy=strategy, keep=2, pause=mode, **keys)
+        self.incoming = self.scratch.add_site(httpd=httpd, strategy=strategy, keep=2, pause=mode)
         self.site = read_site(self.scratch.layout, "shop")
         self.live, self.releases = self.site.live, self.site.releases
         self.releases.mkdir()
-        self.journal = root / "journal"
+        self.journal = journal or root.with_name(f"{root.name}.journal")
         self.known: dict[str, dict[str, str]] = {}  # what each release holds, by the beginning of its id
         self.old: dict[str, str] | None = None
         getattr(self, f"_begin_with_{beginning}")()
@@ -158,27 +158,27 @@ class World:
         with self.journal.open("a") as file:
             print(json.dumps({"MESSAGE_ID": event.id.name, "MESSAGE": event.message, **event.fields}), file=file)
 
-    def start(self, act: Act | None = None) -> Child:
+    def start(self, act: Act | None = None, prepare: Callable[[Act], None] = install) -> Child:
         """A worker of the daemon's, to its end: it recovers, and takes up what is there.
 
         ``act`` is called before each of its steps.
         """
-        return self._start(self.uploads, act)
+        return self._start(self.uploads, act, prepare)
 
-    def work(self, act: Act | None = None) -> Ended:
+    def work(self, act: Act | None = None, prepare: Callable[[Act], None] = install) -> Ended:
         """As ``start``, to its end."""
-        return self.start(act).wait()
+        return self.start(act, prepare).wait()
 
     def recover(self, act: Act | None = None) -> Ended:
         """A worker that is started because of what a crash left, and is not told to take up anything."""
         return self._start([], act).wait()
 
-    def _start(self, uploads: list[Upload], act: Act | None) -> Child:
+    def _start(self, uploads: list[Upload], act: Act | None, prepare: Callable[[Act], None] = install) -> Child:
         requests = io.StringIO("".join(json.dumps(upload_document(upload)) + "\n" for upload in uploads))
 
         def work() -> None:
             if act is not None:
-                install(act)
+                prepare(act)
             with (self.scratch.root / "reports").open("a") as reports:
                 Worker(self.site, self.scratch.layout, self, reports).run(requests)  # type: ignore[arg-type]
 
