@@ -13,7 +13,7 @@ import pytest
 
 from tests.crash.actors import die, die_with_guardian, kill_guardian, stop
 from tests.crash.steps import Counter
-from tests.crash.world import MAX_PAUSE, Child, World, describe_failure, in_lanes
+from tests.crash.world import MAX_PAUSE, World, describe_failure, in_lanes
 from tests.support.httpd import Httpd, state_of
 from tests.support.waiting import wait_until
 
@@ -33,15 +33,14 @@ def check_resumed_in_time(httpd: Httpd) -> None:
 
 def record_window(world: World, httpd: Httpd, log: Path) -> list[tuple[str, str, bool]]:
     """Deploys to the end: each step, what visitors would get before it, and whether nothing of httpd runs then."""
+    pids = httpd.pids()  # looking for them takes long, and the window is short
 
     def act(step: str) -> None:
-        # Looking takes time, and would lengthen the window beyond what is allowed.
         with log.open("a") as file:
             print(json.dumps([step, world.standing(), all(state_of(pid) == "T" for pid in pids)]), file=file)
 
-    pids = httpd.pids()
     world.work(act).check()
-    return [tuple(json.loads(line)) for line in log.read_text().splitlines()]
+    return [(step, standing, rests) for step, standing, rests in map(json.loads, log.read_text().splitlines())]
 
 
 def number_of(seen: list[tuple[str, str, bool]], is_it: Callable[[str], bool]) -> int:
@@ -49,17 +48,14 @@ def number_of(seen: list[tuple[str, str, bool]], is_it: Callable[[str], bool]) -
 
 
 def last_rename(seen: list[tuple[str, str, bool]]) -> int:
-    """The number of the step after which the new release is live."""
+    """The number of the step that makes the new release live."""
     return next(number for number, (_, standing, _) in enumerate(seen) if standing == "new")
 
 
-@pytest.fixture
-def case(request: pytest.FixtureRequest) -> tuple[str, str]:
-    found: tuple[str, str] = request.param
-    return found
+each_case = pytest.mark.parametrize("case", CASES, ids="-".join)
 
 
-@pytest.mark.parametrize("case", CASES, ids="-".join, indirect=True)
+@each_case
 def test_the_live_path_is_renamed_while_nothing_of_httpd_runs(
     case: tuple[str, str], memory: Path, httpd: Httpd
 ) -> None:
@@ -75,7 +71,7 @@ def test_the_live_path_is_renamed_while_nothing_of_httpd_runs(
     assert httpd.is_running()
 
 
-@pytest.mark.parametrize("case", CASES, ids="-".join, indirect=True)
+@each_case
 def test_what_is_stopped_is_written_down_and_guarded_before_the_first_signal(
     case: tuple[str, str], memory: Path, httpd: Httpd
 ) -> None:
@@ -88,7 +84,7 @@ def test_what_is_stopped_is_written_down_and_guarded_before_the_first_signal(
     assert written < guarded < first < resumed < removed
 
 
-@pytest.mark.parametrize("case", CASES, ids="-".join, indirect=True)
+@each_case
 def test_killed_at_every_step_of_the_pause(case: tuple[str, str], memory: Path, httpd: Httpd) -> None:
     seen = record_window(World(memory / "whole", *case, httpd.name), httpd, memory / "log")
     begin = number_of(seen, lambda step: "pause.toml" in step)
@@ -115,7 +111,7 @@ def test_killed_at_every_step_of_the_pause(case: tuple[str, str], memory: Path, 
     assert not failures, "\n".join(failures)
 
 
-@pytest.mark.parametrize("case", CASES, ids="-".join, indirect=True)
+@each_case
 def test_killed_with_its_guardian_httpd_is_resumed_by_command(
     case: tuple[str, str], memory: Path, httpd: Httpd
 ) -> None:
@@ -134,7 +130,7 @@ def test_killed_with_its_guardian_httpd_is_resumed_by_command(
     world.check_next()
 
 
-@pytest.mark.parametrize("case", CASES, ids="-".join, indirect=True)
+@each_case
 def test_a_pause_resumes_what_a_crashed_one_left_stopped(case: tuple[str, str], memory: Path, httpd: Httpd) -> None:
     """Killed with its guardian, and nobody looked before the next deployment of another site."""
     seen = record_window(World(memory / "whole", *case, httpd.name), httpd, memory / "log")
@@ -146,7 +142,7 @@ def test_a_pause_resumes_what_a_crashed_one_left_stopped(case: tuple[str, str], 
     world.check_next()
 
 
-@pytest.mark.parametrize("case", CASES, ids="-".join, indirect=True)
+@each_case
 def test_the_guardian_alone_is_killed(case: tuple[str, str], memory: Path, httpd: Httpd) -> None:
     """The pauser goes on, and resumes by itself."""
     seen = record_window(World(memory / "whole", *case, httpd.name), httpd, memory / "log")
@@ -158,12 +154,12 @@ def test_the_guardian_alone_is_killed(case: tuple[str, str], memory: Path, httpd
     world.check_next()
 
 
-@pytest.mark.parametrize("case", CASES, ids="-".join, indirect=True)
+@each_case
 def test_a_pauser_that_hangs_is_overruled_by_its_guardian(case: tuple[str, str], memory: Path, httpd: Httpd) -> None:
     """Stopped at the last rename; continued after the guardian's deadline, it does no harm."""
     seen = record_window(World(memory / "whole", *case, httpd.name), httpd, memory / "log")
     world = World(memory / "root", *case, httpd.name)
-    child: Child = world.start(Counter(last_rename(seen), stop))
+    child = world.start(Counter(last_rename(seen), stop))
     wait_until(lambda: state_of(child.pid) == "T", "the pauser to be stopped")
     check_resumed_in_time(httpd)
     assert world.standing() == "old"
