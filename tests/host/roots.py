@@ -41,7 +41,7 @@ class Archive:
 
 
 def find_archives() -> list[Archive]:
-    """The archives of the suite as this machine's apt is configured, so that a mirror is taken over; else Debian's."""
+    """The archives of the suite as this machine's apt is configured, so that a mirror is taken over; else none."""
     wanted = ("Created-By: Packages", "--format", "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)")
     listed = subprocess.run(
         ["apt-get", "indextargets", "--no-release-info", *wanted], text=True, capture_output=True, check=True
@@ -49,9 +49,7 @@ def find_archives() -> list[Archive]:
     found = dict.fromkeys(Archive(*line.split("\t")) for line in listed.splitlines() if line.count("\t") == 2)
     suites = (SUITE, f"{SUITE}-updates", f"{SUITE}-security")
     archives = [archive for archive in found if archive.release in suites and archive.component == "main"]
-    if any(archive.release == SUITE for archive in archives):
-        return archives
-    return [Archive("http://debian.example/debian", SUITE, "main")]
+    return archives if any(archive.release == SUITE for archive in archives) else []
 
 
 def transport_options() -> list[str]:
@@ -98,8 +96,13 @@ def _bootstrap(root: Path, packages: Sequence[str], variant: str) -> None:
     if "systemd" in packages:
         command.append(f'--customize-hook=chroot "$1" systemctl --quiet mask {" ".join(NOISY_UNITS)}')
     sources = "".join(f"{archive.line('deb')}\n" for archive in find_archives())
+    # Without sources of its own, mmdebstrap takes Debian's.
     done = subprocess.run(
-        [*command, SUITE, str(root), "-"], input=sources, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        [*command, SUITE, str(root), *(["-"] if sources else [])],
+        input=sources,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
     if done.returncode:
         shutil.rmtree(root, ignore_errors=True)
@@ -129,7 +132,10 @@ def _download_source(package: str, into: Path) -> None:
     state = building / "apt"
     for directory in ("lists/partial", "archives/partial"):
         (state / directory).mkdir(parents=True)
-    (state / "sources.list").write_text("".join(f"{archive.line('deb-src')}\n" for archive in find_archives()))
+    archives = find_archives()
+    if not archives:
+        raise RuntimeError(f"apt on this machine has no {SUITE} in its sources: {package} cannot be had")
+    (state / "sources.list").write_text("".join(f"{archive.line('deb-src')}\n" for archive in archives))
     apt = [
         *("apt-get", "-q", "-o", f"Dir::Etc::sourcelist={state}/sources.list", "-o", "Dir::Etc::sourceparts=/dev/null"),
         *("-o", f"Dir::State::lists={state}/lists", "-o", f"Dir::Cache={state}", "-o", "APT::Sandbox::User=root"),
