@@ -178,18 +178,23 @@ class Ledger:
         return self.tell()
 
     def tell(self) -> Deployment:
-        """Tells the recorded outcome to journal and uploader, removes what is live, and notes that all this is done.
+        """Tells the recorded outcome to journal and uploader, removes what is live, and closes the deployment.
 
-        A crash in between makes recovery tell it again: twice rather than never.
+        Recovery goes on with it wherever a crash cut it short. There is one journal record: that it is sent is noted
+        right before, and not through to the disk, because the moment between the two must be as short as it can be.
         """
+        layout = self.context.layout
+        if not self.deployment.is_told:
+            self.deployment = replace(self.deployment, is_told=True)
+            self._degrading("the record", lambda: records.write_deployment(layout, self.deployment, through=False))
+            self.context.emit(events.deployment_ended(self.deployment))
         marked = replace(self.deployment, outcome=Outcome.PENDING) if is_retried(self.deployment) else self.deployment
-        self.context.emit(events.deployment_ended(self.deployment))
         self._mark(marked)
         if self.deployment.outcome in (Outcome.LIVE, Outcome.UNCHANGED):
             self._remove_upload()
-        self.deployment = replace(self.deployment, is_told=True)
-        self._degrading("the record", lambda: records.write_deployment(self.context.layout, self.deployment))
-        self._degrading("old records", lambda: records.forget_old_deployments(self.context.layout, self.site.name))
+        self.deployment = replace(self.deployment, is_closed=True)
+        self._degrading("the record", lambda: records.write_deployment(layout, self.deployment))
+        self._degrading("old records", lambda: records.forget_old_deployments(layout, self.site.name))
         return self.deployment
 
     def _mark(self, deployment: Deployment) -> None:

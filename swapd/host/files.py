@@ -93,8 +93,11 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_durably(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replaces the file as a whole: after a crash it has the old or the new content, after the return the new."""
+def write_durably(path: Path, content: bytes, mode: int = 0o644, *, through: bool = True) -> None:
+    """Replaces the file as a whole: after a crash it has the old or the new content, after the return the new.
+
+    Without ``through`` a power cut may take the new content away again.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -102,13 +105,15 @@ def write_durably(path: Path, content: bytes, mode: int = 0o644) -> None:
             file.write(content)
             os.fchmod(file.fileno(), mode)
             file.flush()
-            os.fsync(file.fileno())
+            if through:
+                os.fsync(file.fileno())
         os.rename(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-    fsync_directory(path.parent)
+    if through:
+        fsync_directory(path.parent)
 
 
 def sweep_temporaries(directory: Path) -> None:
@@ -117,9 +122,9 @@ def sweep_temporaries(directory: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_document(path: Path, document: Mapping[str, Any], mode: int = 0o644) -> None:
-    """A TOML document, written durably."""
-    write_durably(path, tomli_w.dumps(document).encode(), mode)
+def write_document(path: Path, document: Mapping[str, Any], *, through: bool = True) -> None:
+    """A TOML document, written as ``write_durably`` does."""
+    write_durably(path, tomli_w.dumps(document).encode(), through=through)
 
 
 @contextlib.contextmanager

@@ -50,9 +50,10 @@ def write_state(layout: Layout, site: SiteName, state: SiteState) -> None:
     write_document(layout.site_record(site), state.document())
 
 
-def write_deployment(layout: Layout, deployment: Deployment) -> None:
-    """Survives a power cut from the return on."""
-    write_document(layout.deployments(deployment.site) / f"{deployment.id}.toml", deployment.document())
+def write_deployment(layout: Layout, deployment: Deployment, *, through: bool = True) -> None:
+    """Survives a crash from the return on, and with ``through`` a power cut."""
+    path = layout.deployments(deployment.site) / f"{deployment.id}.toml"
+    write_document(path, deployment.document(), through=through)
 
 
 def read_deployments(layout: Layout, site: SiteName, containing: str = "") -> list[Deployment]:
@@ -75,9 +76,9 @@ def read_deployments(layout: Layout, site: SiteName, containing: str = "") -> li
 
 
 def find_unfinished(layout: Layout, site: SiteName) -> list[Deployment]:
-    """Deployments that were begun and have no outcome, or one that was not told, oldest first."""
-    unfinished = read_deployments(layout, site, "is_told = false")
-    return [item for item in reversed(unfinished) if not item.is_told]
+    """Deployments that were begun and are not closed, oldest first."""
+    unfinished = read_deployments(layout, site, "is_closed = false")
+    return [item for item in reversed(unfinished) if not item.is_closed]
 
 
 def forget_old_deployments(layout: Layout, site: SiteName) -> None:

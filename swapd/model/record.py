@@ -142,7 +142,8 @@ class Deployment(Recorded):
     pause_usec: int | None = None
     paused: int | None = None
     swap: SwapIntent | None = None
-    is_told: bool = False  # the outcome is in the marker and the journal
+    is_told: bool = False  # the outcome is in the journal
+    is_closed: bool = False  # and in the marker, and nothing is left to do
 
     @property
     def duration_usec(self) -> int:

@@ -191,10 +191,10 @@ class TestFiles:
 
     def test_only_what_nobody_was_told_is_unfinished_the_oldest_first(self, layout: Layout) -> None:
         # One that is finished and has the very words in a text of its own.
-        trap = self.record(9, reason="is_told = false", is_told=True)
-        pending = self.record(5, outcome=Outcome.PENDING, is_told=False)
-        untold = self.record(4, is_told=False)
-        for item in (trap, pending, untold, self.record(1, is_told=True)):
+        trap = self.record(9, reason="is_closed = false", is_closed=True)
+        pending = self.record(5, outcome=Outcome.PENDING, is_closed=False)
+        untold = self.record(4, is_closed=False)
+        for item in (trap, pending, untold, self.record(1, is_closed=True)):
             records.write_deployment(layout, item)
         assert [item.id for item in records.find_unfinished(layout, SHOP)] == ["id-0004", "id-0005"]
 
