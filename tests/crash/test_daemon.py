@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from swapd.daemon import RESCAN
 from swapd.ledger import MAX_ATTEMPTS
 from swapd.model.release import Outcome
 from tests.crash.world import in_lanes
@@ -179,6 +181,28 @@ def test_killed_at_telling_steps(memory: Path) -> None:
 @pytest.mark.soak
 def test_killed_at_all_steps_of_the_list(memory: Path) -> None:
     play_all([item for item in ALL if item not in TELLING], memory)
+
+
+@pytest.mark.soak  # the daemon looks for what others left each half a minute
+def test_the_daemon_puts_right_what_a_command_left(memory: Path) -> None:
+    """`swapd deploy` is killed with its guardian between two renames: httpd is stopped, the live path is missing."""
+    with field(memory / "root") as it:
+        it.scratch.configure(httpd=it.httpd.name, strategy="rename")
+        daemon = it.scratch.start_daemon()
+        befallen = [
+            "die_with_guardian",
+            "rename shop.releases/.staged-",
+            *it.scratch.command_line("deploy", "shop", it.new)[3:],
+        ]
+        subprocess.run([sys.executable, "-m", "tests.crash.command", *befallen], env=environment())
+        assert it.httpd.is_at_rest()
+        assert not it.scratch.live().exists()
+        wait_until(it.httpd.is_running, "httpd to run", 2 * RESCAN)
+        assert texts(it.scratch.live()) == site_content("by hand")
+        wait_until(lambda: not it.scratch.pending(), "the deployment's outcome")
+        assert it.scratch.deployments()[0].problem == "crashed"
+        wait_until(lambda: not leftovers(it.scratch.releases()), "nothing to be left")
+        assert daemon.is_alive()
 
 
 def test_an_upload_that_crashes_every_worker_is_given_up(memory: Path) -> None:

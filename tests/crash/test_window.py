@@ -169,3 +169,22 @@ def test_a_pauser_that_hangs_is_overruled_by_its_guardian(case: tuple[str, str],
     assert httpd.is_running()
     assert not world.scratch.layout.pause_record.exists()
     world.check_next()
+
+
+def test_what_had_not_stopped_yet_is_resumed_too(memory: Path, httpd: Httpd) -> None:
+    """A SIGSTOP takes effect when the process gets round to it, which may be after the guardian has looked."""
+    fifo = memory / "fifo"
+    os.mkfifo(fifo)
+    (stuck,) = httpd.tell(f"stuck {fifo}")
+    wait_until(lambda: state_of(stuck) == "D", "a worker inside vfork")
+    world = World(memory / "root", "exchange", "directory", httpd.name)
+
+    def act(step: str) -> None:
+        if "SIGCONT" in step:  # it gives up, and dies before it has resumed anything
+            die()
+
+    assert world.work(act).is_killed
+    check_resumed_in_time(httpd)
+    fifo.write_text("")
+    wait_until(lambda: state_of(stuck) in "ZX", "the worker to go on to its end")
+    assert world.standing() == "old"

@@ -211,6 +211,9 @@ class World:
         self._check_told()
         left = [name for name in os.listdir(self.releases) if name.startswith((".sta", ".link-", ".outgoing-"))]
         assert not left, left
+        if self.old is not None and self.standing() == "new":
+            kept = [name for name in os.listdir(self.releases) if texts(self.releases / name) == self.old]
+            assert kept, "what was live before must be kept"
         markers = self._markers()
         assert len(markers) <= 1, markers
         if self.standing() == "old":
@@ -243,6 +246,7 @@ class World:
             self.work().check()
         assert self.standing() == "new"
         assert not self.uploads
+        self.check_recovered()
         assert self._markers() <= {"new.tar.gz.live", "new.tar.gz.unchanged"}
         self.drop("next")
         self.work().check()
@@ -264,7 +268,6 @@ class World:
         visible = [name for name in os.listdir(self.incoming) if not name.startswith(TEMPORARY)]
         assert all(name.endswith(MARKER_SUFFIXES) for name in visible), visible
         assert not os.listdir(layout.claims("shop"))
-        assert state.previous, "what was live before must be kept"
         assert self._holds(self.releases / state.previous[0], "new")
         for release in state.previous:
             assert self._holds(self.releases / release, release.partition("@")[0]), release
