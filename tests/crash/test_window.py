@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.crash.actors import die, die_with_guardian, kill_guardian, stop
+from tests.crash.actors import die, die_with_guardian, guardian_of, kill_guardian, stop
 from tests.crash.steps import Counter
 from tests.crash.world import MAX_PAUSE, World, describe_failure, in_lanes
-from tests.support.httpd import Httpd, state_of
+from tests.support.httpd import PROJECT, Httpd, state_of
+from tests.support.sites import environment
 from tests.support.waiting import wait_until
 
 CASES = [("symlink", "releases"), ("exchange", "directory"), ("rename", "releases")]
@@ -188,3 +192,28 @@ def test_what_had_not_stopped_yet_is_resumed_too(memory: Path, httpd: Httpd) -> 
     fifo.write_text("")
     wait_until(lambda: state_of(stuck) in "ZX", "the worker to go on to its end")
     assert world.standing() == "old"
+
+
+def test_a_late_guardian_leaves_the_next_pause_alone(memory: Path, httpd: Httpd) -> None:
+    """A pauser is killed, and its guardian gets the processor only when somebody else would pause."""
+
+    def pause() -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "tests.support.pauser", memory, httpd.name, "5"]
+        return subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), cwd=PROJECT, bufsize=0
+        )
+
+    with pause() as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"stopped\n"
+        guardian = guardian_of(first.pid)
+        os.kill(guardian, signal.SIGSTOP)
+        first.kill()
+    with pause() as second:
+        assert second.stdout is not None
+        select.select([second.stdout], [], [], 1.0)  # were it not to wait for the guardian, it would begin within that
+        os.kill(guardian, signal.SIGCONT)
+        wait_until(lambda: state_of(guardian) in "ZX", "the guardian's end")
+        assert second.stdout.readline() == b"stopped\n"
+        assert httpd.is_at_rest()
+    assert httpd.is_running()
