@@ -19,6 +19,7 @@ from swapd.desk import SiteDesk
 from swapd.host.configuration import read_sites
 from swapd.host.eventlog import EventLog
 from swapd.host.notify import Notifier
+from swapd.host.resume import resume_for_stopped
 from swapd.host.watch import Watch
 from swapd.ledger import Context
 from swapd.model import events
@@ -150,6 +151,18 @@ class Daemon:
             if self._not_resumed != said:
                 self._log.emit(events.degraded(self._not_resumed))
 
+    def _resume_for_stopped(self) -> None:
+        """A worker that somebody stopped amid a pause resumes nothing, and its guardian may have been stopped, too."""
+        for desk in self._desks.values():
+            if desk.worker is not None:
+                try:
+                    count = resume_for_stopped(self._layout, desk.worker.pid)
+                except Failed as error:
+                    self._log.emit(events.degraded(f"{error.message}. {error.hint}", desk.site.name))
+                    continue
+                if count:
+                    self._log.emit(events.resumed_leftover(count, desk.worker.pid))
+
     def _look_after(self) -> None:
         """Puts right what a killed command left, and tries again what could not be watched."""
         self._resume()
@@ -244,6 +257,8 @@ class Daemon:
             self._is_stopping = True
         if signal.SIGHUP in bytes_:
             self._reload()
+        if signal.SIGCHLD in bytes_:
+            self._resume_for_stopped()
         if ord("e") in bytes_:
             self._is_flagged = False
             self._must_look = True

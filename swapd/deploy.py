@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from swapd.host import records
@@ -10,13 +10,13 @@ from swapd.host.files import is_tree, locked
 from swapd.host.refusals import explain
 from swapd.ledger import Context, Ledger
 from swapd.model import events
-from swapd.model.config import Site
+from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed, Interrupted, Rejected
 from swapd.model.record import Deployment, SiteState
-from swapd.model.release import PauseCost, Release, Stage, StagedRelease, Tarball, Tree, Upload
+from swapd.model.release import ADOPTED, Release, Stage, StagedRelease, Tarball, Upload
 from swapd.recover import recover
 from swapd.stages import pause, swap
-from swapd.stages.choose import Choice, choose
+from swapd.stages.choose import choose
 from swapd.stages.claim import claim
 from swapd.stages.extract import extract
 from swapd.stages.prepare import prepare
@@ -57,13 +57,13 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
         state = records.read_state(context.layout, site.name)
         if _is_unchanged(site, tarball, state):
             return ledger.end_unchanged()
-        choice = choose(site)
+        strategies = [choose(part).strategy for part in site.parts]
         ledger.enter(Stage.EXTRACT)
         report = _reporter(ledger, Stage.EXTRACT, tarball.size)
         extracted = extract(verified, site, ledger.deployment.id, report)
     ledger.enter(Stage.PREPARE)
     staged = prepare(extracted, site, lambda: _keep_going(ledger))
-    release = _swap(site, staged, choice, state, ledger)
+    release = _swap(site, staged, strategies, state, ledger)
     deployment = ledger.end_live(release)
     ledger.enter(Stage.PRUNE)
     ledger.remove_old_markers(prune_releases(site, context))
@@ -71,51 +71,59 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
 
 
 def _is_unchanged(site: Site, tarball: Tarball, state: SiteState) -> bool:
-    """Whether these very bytes are what is live, in the tree that was put there."""
+    """Whether these very bytes are what is live, in the trees that were put there."""
     live = state.live
     if live is None or live.digest != tarball.digest or live.release != tarball.release:
         return False
-    return is_tree(site.live, live.tree)
+    return all(is_tree(part.live, live.tree_at(str(part.live))) for part in site.parts)
 
 
-def _swap(site: Site, staged: StagedRelease, choice: Choice, state: SiteState, ledger: Ledger) -> Release:
-    """The staged release is live after this, under the intent that was written down before."""
+def _swap(
+    site: Site, staged: StagedRelease, strategies: Sequence[Strategy], state: SiteState, ledger: Ledger
+) -> Release:
+    """The staged release is live after this, under the intents that were written down before."""
     _keep_going(ledger)
-    plan = swap.plan(site, staged, choice.strategy, state, ledger.deployment.id)
+    plans = swap.plan(site, staged, strategies, state, ledger.deployment.id)
+    intents = tuple(plan.intent for plan in plans)
     ledger.enter(Stage.SWAP)
-    ledger.intend(plan.intent)
-    swap.make_ready(plan)
-    cost: PauseCost | None = None
+    ledger.intend(intents)
+    swap.make_ready(plans)
     try:
-        cost = _commit(site, plan, ledger.context)
+        _commit(site, plans, ledger)
     except OSError as error:
-        if not swap.is_live(site, plan.intent):
-            raise swap.explain_commit(plan, error) from error
+        if not swap.is_live(site, intents):
+            raise swap.explain_commit(plans, error) from error
         ledger.context.emit(events.degraded(f"ending the pause: {error.strerror}", site.name))
     # From here on the release is live, whatever else fails: what is left can be done again at the next start.
     try:
-        release = swap.finish(site, staged.release, plan.intent)
+        outgoing = swap.finish(site, intents)
     except OSError as error:
         ledger.context.emit(events.degraded(f"after the swap: {error.filename}: {error.strerror}", site.name))
-        release = Release(staged.release, Tree(site.live), plan.intent.outgoing, None)
-    if release.previous and release.previous.startswith("adopted@"):
-        ledger.context.emit(events.adopted(site.name, release.previous, str(site.releases)))
-    return replace(release, pause=cost)
+        outgoing = tuple(dict.fromkeys(intent.outgoing for intent in intents if intent.outgoing))
+    for release in outgoing:
+        if release.startswith(f"{ADOPTED}@"):
+            ledger.context.emit(events.adopted(site.name, release, str(site.releases)))
+    return Release(staged.release, outgoing)
 
 
-def _commit(site: Site, plan: swap.Plan, context: Context) -> PauseCost | None:
+def _commit(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> None:
     """The renames, under a pause where the site asks for one; raises ``Failed`` or ``OSError``."""
     if not site.is_paused_for_swap:
-        swap.commit(plan)
-        return None
-    with pause.found(site.pause, context.layout) as quarry:
-        if quarry is None:
-            swap.commit(plan)
-            context.emit(events.no_httpd(site.name, site.pause.processes))
-            return None
-        with pause.paused(quarry, site.pause, context.layout, swap.undo(plan)) as window:
-            swap.commit(plan)
-        return window.cost
+        swap.commit(plans)
+        return
+    context = ledger.context
+    ledger.enter(Stage.PAUSE)
+    with pause.found(site.pause, context.layout) as found:
+        if found is None:
+            swap.commit(plans)
+            context.emit(events.no_httpd(site.name, site.pause))
+            return
+        try:
+            with pause.paused(found, site.pause, context.layout, swap.undo(plans), ended=ledger.know_pause):
+                swap.commit(plans)
+        finally:
+            for warning in found.quarry.warnings:
+                context.emit(events.degraded(warning, site.name))
 
 
 def prune_releases(site: Site, context: Context) -> SiteState:
@@ -131,11 +139,12 @@ def prune_releases(site: Site, context: Context) -> SiteState:
             kept = tuple(release for release in state.previous if release not in doomed)
             state = replace(state, previous=kept, doomed=doomed)
             records.write_state(context.layout, site.name, state)
-        try:
-            prune(site, doomed)
-        except* OSError as group:
-            for error in group.exceptions:
-                context.emit(events.degraded(f"pruning: {error}", site.name))
+        for part in site.parts:
+            try:
+                prune(part, doomed)
+            except* OSError as group:
+                for error in group.exceptions:
+                    context.emit(events.degraded(f"pruning: {error}", site.name))
         if doomed:
             state = replace(state, doomed=())
             records.write_state(context.layout, site.name, state)
@@ -146,9 +155,8 @@ def prune_releases(site: Site, context: Context) -> SiteState:
 
 
 def _clean(site: Site, ledger: Ledger) -> None:
-    intent = ledger.deployment.swap
     try:
-        swap.abandon(site, ledger.deployment.id, intent)
+        swap.abandon(site, ledger.deployment.id, ledger.deployment.swaps)
     except OSError as error:
         ledger.context.emit(events.degraded(f"cleaning up: {error.filename}: {error.strerror}", site.name))
 

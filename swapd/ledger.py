@@ -13,8 +13,8 @@ from swapd.model.config import Site
 from swapd.model.errors import Failed, NotComplete, Rejected, SwapdError
 from swapd.model.events import Event
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, LiveRelease, SiteState, SwapIntent, now
-from swapd.model.release import DeploymentId, Outcome, Release, Stage, Tarball, Upload, recorded_name
+from swapd.model.record import Deployment, LiveRelease, LiveTree, SiteState, SwapIntent, now
+from swapd.model.release import DeploymentId, Outcome, PauseCost, Release, Stage, Tarball, Upload, recorded_name
 from swapd.stages.mark import describe, remove_old_markers, remove_upload, write_marker
 
 MAX_ATTEMPTS = 3  # how often an upload is taken up that crashes us, before it counts as failed
@@ -96,10 +96,14 @@ class Ledger:
         self._write()
         self._mark(self.deployment)
 
-    def intend(self, swap: SwapIntent) -> None:
+    def intend(self, swaps: tuple[SwapIntent, ...]) -> None:
         """After this a crash during the swap can be told from one before it. Raises as ``begin``."""
-        self.deployment = replace(self.deployment, swap=swap)
+        self.deployment = replace(self.deployment, swaps=swaps)
         self._write()
+
+    def know_pause(self, cost: PauseCost) -> None:
+        """What the pause cost, for the outcome; also when nothing was swapped in it."""
+        self.deployment = replace(self.deployment, pause=cost)
 
     def _write(self) -> None:
         """Writes the record, durably. ``Failed`` (``cannot-record``) when that is impossible."""
@@ -127,17 +131,16 @@ class Ledger:
         """The outcome of a deployment of what is live already."""
         return self._end(Outcome.UNCHANGED, "this release is live already", "", "")
 
-    def end_live(self, release: Release) -> Deployment:
+    def end_live(self, release: Release, reason: str = "") -> Deployment:
         """The outcome of a deployment whose release is live: the site's state, and all the rest.
+
+        ``reason`` is what is to be said of it; by default what the pause cost.
 
         Raises ``NotComplete`` when the state cannot be written: the deployment stays without an outcome, and recovery
         gives it one as soon as that is possible.
         """
-        pause = release.pause
-        if pause is not None:
-            self.deployment = replace(self.deployment, pause_usec=pause.duration_usec, paused=pause.processes)
-        self.deployment = replace(self.deployment, previous=release.previous)
-        reason = events.describe_pause(self.deployment.pause_usec, self.deployment.paused)
+        self.deployment = replace(self.deployment, previous=release.outgoing[0] if release.outgoing else None)
+        reason = reason or events.describe_pause(self.deployment.pause)
         try:
             self._write_state(release)
         except OSError as error:
@@ -149,7 +152,7 @@ class Ledger:
     def _write_state(self, release: Release) -> None:
         layout, name = self.context.layout, self.site.name
         before = records.read_state(layout, name)
-        previous = ((release.previous,) if release.previous else ()) + before.previous
+        previous = release.outgoing + before.previous
         unique = dict.fromkeys(item for item in previous if item != release.release)
         # What is live or kept again is not to be removed under its old name's sentence.
         doomed = tuple(item for item in before.doomed if item != release.release and item not in unique)
@@ -158,9 +161,9 @@ class Ledger:
             digest=self.deployment.digest,
             deployment=self.deployment.id,
             since=now(),
-            tree=identify(release.tree.path),
-            pause_usec=self.deployment.pause_usec,
-            paused=self.deployment.paused,
+            tree=identify(self.site.live),
+            pause=self.deployment.pause,
+            others=tuple(LiveTree(str(path.live), identify(path.live)) for path in self.site.paths),
         )
         records.write_state(layout, name, SiteState(live, tuple(unique), doomed))
 

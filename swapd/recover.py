@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from swapd.host import records
 from swapd.host.files import sweep_temporaries
 from swapd.host.resume import resume_leftover
 from swapd.ledger import MAX_ATTEMPTS, Context, Ledger
 from swapd.model import events
-from swapd.model.config import Site
+from swapd.model.config import PauseMode, Site
 from swapd.model.errors import Failed
 from swapd.model.record import Deployment
-from swapd.model.release import Outcome, PauseCost
+from swapd.model.release import Outcome, Release
 from swapd.stages import swap
 from swapd.stages.choose import sweep_probes
 from swapd.stages.mark import sweep_markers
@@ -65,32 +63,30 @@ def _sweep(site: Site, context: Context) -> None:
         sweep_temporaries(context.layout.deployments(site.name))
         sweep_temporaries(context.layout.site_state(site.name))
         sweep_markers(site.incoming)
-        sweep_probes(site)
+        for part in site.parts:
+            sweep_probes(part)
     except OSError as error:
         context.emit(events.degraded(f"sweeping: {error.filename}: {error.strerror}", site.name))
 
 
 def _was_swapped(site: Site, deployment: Deployment) -> bool:
-    intent = deployment.swap
-    return intent is not None and (swap.is_live(site, intent) or swap.is_half_done(site, intent))
+    return swap.is_begun(site, deployment.swaps)
 
 
 def _complete(site: Site, ledger: Ledger) -> None:
     deployment = ledger.deployment
-    if deployment.swap is None or deployment.release is None:
-        raise AssertionError("a swap has an intent and a release")
-    release = swap.finish(site, deployment.release, deployment.swap)
-    cost = None
-    if deployment.pause_usec is not None and deployment.paused is not None:
-        cost = PauseCost(deployment.pause_usec, deployment.paused)
+    if deployment.release is None:
+        raise AssertionError("a swap has a release")
+    outgoing = swap.finish(site, deployment.swaps)
     message = f"{deployment.release} was swapped when swapd crashed; the deployment has been completed"
     ledger.context.emit(events.recovered(site.name, message, deployment.release))
-    ledger.end_live(replace(release, pause=cost))
+    reason = "" if site.pause.mode is PauseMode.NEVER else "how long httpd was paused is lost in the crash"
+    ledger.end_live(Release(deployment.release, outgoing), reason)
 
 
 def _undo(site: Site, ledger: Ledger) -> None:
     deployment = ledger.deployment
-    swap.abandon(site, deployment.id, deployment.swap)
+    swap.abandon(site, deployment.id, deployment.swaps)
     what = deployment.release or deployment.file_name
     message = f"{what} was not swapped when swapd crashed; what was staged has been removed"
     ledger.context.emit(events.recovered(site.name, message, deployment.release))

@@ -19,7 +19,7 @@ from swapd.host.files import fingerprint
 from swapd.ledger import Context
 from swapd.model.config import Site
 from swapd.model.errors import ExitStatus, Failed, NotComplete
-from swapd.model.events import Event, describe_pause
+from swapd.model.events import Event
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment
 from swapd.model.release import Outcome, Stage, Upload, printable
@@ -126,7 +126,7 @@ def _print(deployment: Deployment, as_json: bool) -> None:
         return
     what = deployment.release or deployment.file_name
     if deployment.outcome is Outcome.LIVE:
-        click.echo(f"{deployment.site}: {what} is live; {describe_pause(deployment.pause_usec, deployment.paused)}")
+        click.echo(f"{deployment.site}: {what} is live; {deployment.reason}")
     elif deployment.outcome is Outcome.UNCHANGED:
         click.echo(f"{deployment.site}: {what} is live already; nothing was touched")
     else:

@@ -44,7 +44,7 @@ def _print_table(deployments: list[Deployment]) -> None:
     present = now()
     colours = {"live": "green", "rejected": "yellow", "failed": "red"}
     for item in deployments:
-        pause = format_duration(item.pause_usec / 1e6) if item.pause_usec is not None else ""
+        pause = format_duration(item.pause.duration_usec / 1e6) if item.pause else ""
         outcome = Text(item.outcome.value, style=colours.get(item.outcome.value, ""))
         if item.problem:
             outcome.append(f" ({item.problem})")

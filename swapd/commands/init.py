@@ -167,7 +167,7 @@ def _describe_live(site: Site) -> str:
 
 
 def _describe_httpd(site: Site) -> str:
-    masters = find_masters(site.pause.processes, site.pause.user)
+    masters = find_masters(site.pause.processes, site.pause.user, site.pause.unit, site.pause.exe)
     names = " or ".join(site.pause.processes)
     if not masters:
         return f"no process called {names} runs now: a deployment finds it when it does, and pauses nothing till then"

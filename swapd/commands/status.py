@@ -36,6 +36,7 @@ class Standing:
         return {
             "site": self.site.name,
             "live_path": str(self.site.live),
+            "paths": [{"live": str(path.live), "part": path.part} for path in self.site.paths],
             "live": live.document() if live else None,
             "previous": list(self.state.previous),
             "under_way": self.under_way.document() if self.under_way else None,
@@ -66,10 +67,11 @@ def describe(standing: Standing, present: datetime) -> list[str]:
     """The site's lines for people."""
     live, last = standing.state.live, standing.last
     lines = [click.style(standing.site.name, bold=True) + f"  {standing.site.live}"]
+    lines += [f"  path       {path.live} (its {path.part})" for path in standing.site.paths]
     if live is None:
         lines.append("  live       no release of swapd's yet")
     else:
-        pause = describe_pause(live.pause_usec, live.paused)
+        pause = describe_pause(live.pause)
         lines.append(f"  live       {live.release} since {describe_time(live.since, present)}; {pause}")
     if standing.state.previous:
         lines.append(f"  kept       {', '.join(standing.state.previous)}")

@@ -63,13 +63,20 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-def identify(path: Path) -> TreeIdentity:
+@contextlib.contextmanager
+def opened_directory(path: str | Path) -> Iterator[int]:
+    """Opens a directory; links are followed."""
+    with closing_descriptor(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as descriptor:
+        yield descriptor
+
+
+def identify(path: str | Path) -> TreeIdentity:
     """Which directory the path leads to. Raises ``OSError``."""
-    status = path.stat()
+    status = os.stat(path)
     return TreeIdentity(status.st_dev, status.st_ino, statx_birth(str(path)))
 
 
-def is_tree(path: Path, identity: TreeIdentity) -> bool:
+def is_tree(path: str | Path, identity: TreeIdentity) -> bool:
     """Whether the path leads to that very directory.
 
     Device numbers are not compared: they may change with a restart of the machine, and a swap never leaves the one
@@ -86,11 +93,8 @@ def is_tree(path: Path, identity: TreeIdentity) -> bool:
 
 def fsync_directory(path: Path) -> None:
     """After this, names made, renamed or removed in the directory survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened_directory(path) as descriptor:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_durably(path: Path, content: bytes, mode: int = 0o644, *, through: bool = True) -> None:
@@ -128,10 +132,8 @@ def write_document(path: Path, document: Mapping[str, Any], *, through: bool = T
 
 
 @contextlib.contextmanager
-def locked(
-    path: Path, what: str, patience: float = 0.0, gives_up: Callable[[], bool] = lambda: False
-) -> Iterator[None]:
-    """Holds an flock on the file, which a crash of the holder releases.
+def locked(path: Path, what: str, patience: float = 0.0, gives_up: Callable[[], bool] = lambda: False) -> Iterator[int]:
+    """Holds an flock on the file, which a crash of the holder releases; the descriptor, for a child to hold it, too.
 
     Raises ``Busy`` (naming ``what``) when somebody else still holds it after ``patience`` seconds, or once
     ``gives_up`` says so.
@@ -149,7 +151,7 @@ def locked(
                         "busy", f"{what} is under way in another process", "Try again when it has ended."
                     ) from None
                 time.sleep(0.02)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

@@ -1,9 +1,9 @@
 """The process that resumes httpd when a pauser dies or hangs: ``python -m swapd.host.guardian PAUSE-RECORD``.
 
-It reads what is about to be stopped, and says when it stands by. Then one byte dismisses it; the end of its input
-without that byte means that the pauser has died, and its own deadline that the pauser hangs. Both mean: resume
-everything. A program of its own and not a fork, because a fork would copy the pauser's locks, and make each page that
-the pauser writes to in the window a copy first.
+It reads what is about to be stopped, takes hold of it by pidfds, and says when it stands by. Then one byte dismisses
+it; the end of its input without that byte means that the pauser has died, and its own deadline that the pauser hangs.
+Both mean: resume everything. A program of its own and not a fork, because a fork would copy the pauser's locks, and
+make each page that the pauser writes to in the window a copy first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tomllib
 from pathlib import Path
 
 from swapd.host.linux import prctl_set_name
-from swapd.host.resume import resume_recorded
+from swapd.host.resume import hold, resume_recorded
 from swapd.model.record import PauseRecord
 
 ARMED = b"armed\n"
@@ -33,6 +33,7 @@ def main() -> None:
     prctl_set_name("swapd guardian")
     path = Path(sys.argv[1])
     record = PauseRecord.from_document(tomllib.loads(path.read_text("utf-8")), str(path))
+    held = hold(record)
     try:
         os.write(1, ARMED)
     except BrokenPipeError:
@@ -41,7 +42,7 @@ def main() -> None:
     poll.register(0, select.POLLIN)
     if poll.poll((record.max + GRACE) * 1000) and os.read(0, 1) == DISMISSED:
         return
-    resume_recorded(record)
+    resume_recorded(record, held)
 
 
 if __name__ == "__main__":

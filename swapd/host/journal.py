@@ -53,7 +53,7 @@ def describe_dropped(count: int) -> Record:
     return (
         WARNING,
         f"{count} journal records were lost: the journal did not take them in time",
-        {"SWAPD_DROPPED": count},
+        {"SWAPD_RECORDS_DROPPED": count},
     )
 
 

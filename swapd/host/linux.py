@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -10,6 +11,7 @@ import resource
 import signal
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -20,6 +22,7 @@ RENAME_EXCHANGE = 2
 FICLONE = 0x40049409  # _IOW(0x94, 9, int), linux/fs.h
 PR_SET_NAME = 15
 STATX_BTIME = 0x800
+MCL_CURRENT, MCL_ONFAULT = 1, 4
 
 
 def _check(result: int, operation: str, *paths: str) -> None:
@@ -107,3 +110,18 @@ def mount_points() -> list[str]:
     # The fifth field of proc(5)'s mountinfo, with octal escapes for blanks and backslashes.
     lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     return [os.fsdecode(line.split(b" ")[4].decode("unicode_escape").encode("latin-1")) for line in lines]
+
+
+@contextlib.contextmanager
+def memory_locked() -> Iterator[bool]:
+    """Nothing that this process has in memory now is taken out of it within; False where that is not allowed.
+
+    Allowed with CAP_IPC_LOCK, or with an RLIMIT_MEMLOCK above all that the process has mapped (mlockall(2)). Not
+    MCL_FUTURE: under a limit, an allocation within could then fail.
+    """
+    is_locked = _libc.mlockall(MCL_CURRENT | MCL_ONFAULT) == 0
+    try:
+        yield is_locked
+    finally:
+        if is_locked:
+            _libc.munlockall()

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from swapd.host.processes import kernel_name
+from swapd.host.services import is_in_service
 
 
 def is_in_own_namespace(pid: int) -> bool:
@@ -33,23 +34,31 @@ def is_in_own_namespace(pid: int) -> bool:
 FIRST_HUMAN = 1000
 
 
-def find_masters(names: Collection[str], user: str = "") -> list[int]:
+def find_masters(names: Collection[str], user: str = "", unit: str = "", exe: str = "") -> list[int]:
     """The pids of the processes called by one of ``names`` whose parent is not.
 
     With ``user``, only that user's; otherwise those of root, of system accounts and of our own user: anybody may give a
-    process of theirs httpd's name, and one that cannot be stopped would hold up every swap. A master that has been
-    stopped, by whomever, is among them.
+    process of theirs httpd's name, and one that cannot be stopped would hold up every swap. With ``unit`` and ``exe``,
+    only that unit's and that program's. A master that has been stopped, by whomever, is among them.
     """
     # psutil completes a name from the command line; nobody else does.
     wanted = {kernel_name(name) for name in names}
-    found: dict[int, psutil.Process] = {}
+    found: dict[int, int] = {}
     for process in psutil.process_iter(["name", "ppid", "username", "uids"]):
         info = process.info
         if kernel_name(info["name"] or "") not in wanted or process.pid == os.getpid():
             continue
         uid = info["uids"].effective if info["uids"] else 0
-        if info["username"] == user if user else uid < FIRST_HUMAN or uid == os.geteuid():
-            found[process.pid] = process
-    return sorted(
-        pid for pid, process in found.items() if process.info["ppid"] not in found and is_in_own_namespace(pid)
-    )
+        is_users = info["username"] == user if user else uid < FIRST_HUMAN or uid == os.geteuid()
+        if is_users and (not unit or is_in_service(process.pid, unit)) and (not exe or _runs(process, exe)):
+            found[process.pid] = info["ppid"]
+    return sorted(pid for pid, parent in found.items() if parent not in found and is_in_own_namespace(pid))
+
+
+def _runs(process: psutil.Process, exe: str) -> bool:
+    # Where /proc/PID/exe is not for us (root's httpd, and we without CAP_SYS_PTRACE), psutil goes by the first word of
+    # the command line: among the processes of trusted users that will do.
+    try:
+        return bool(process.exe() == exe)
+    except psutil.Error:
+        return False

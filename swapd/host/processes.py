@@ -131,6 +131,20 @@ class Process:
         return True
 
 
+def _read_all(descriptor: int) -> bytes:
+    """The file from its beginning: one read of a file below /proc gives a page of it at most."""
+    content = os.pread(descriptor, _PAGE, 0)
+    chunk = content
+    while len(chunk) > _PAGE - _LONGEST_PID:  # otherwise the next number would have been in it
+        chunk = os.pread(descriptor, _PAGE, len(content))
+        content += chunk
+    return content
+
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_LONGEST_PID = 12  # bytes of a pid and a blank, and some more
+
+
 def child_pids(pid: int) -> list[int]:
     """The process's children now, of all its threads; none when it is gone."""
     pids: list[int] = []
@@ -141,31 +155,62 @@ def child_pids(pid: int) -> list[int]:
     for thread in threads:
         try:
             with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
-                pids.extend(map(int, file.read(1 << 20).split()))
+                pids.extend(map(int, _read_all(file.fileno()).split()))
         except (FileNotFoundError, ProcessLookupError):
             continue
     return pids
 
 
-def open_children(pids: Iterable[int], names: Collection[str], known: Collection[int]) -> list[Process]:
-    """Opens the children of ``pids``, themselves and not their own children, that are called by one of ``names``.
+class Parent:
+    """A process whose children are asked for again and again, by a descriptor that stays open. Close it."""
+
+    __slots__ = ("_children", "_pid", "_seen")
+
+    def __init__(self, process: Process) -> None:
+        self._pid = process.identity.pid
+        self._children = -1
+        self._seen = b""
+        if process.threads == 1:  # otherwise any of its threads may fork
+            try:
+                self._children = os.open(f"/proc/{self._pid}/task/{self._pid}/children", os.O_RDONLY | os.O_CLOEXEC)
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+
+    def close(self) -> None:
+        if self._children >= 0:
+            os.close(self._children)
+
+    def changed_child_pids(self) -> list[int]:
+        """The children now; none when they are those of the last time."""
+        if self._children < 0:
+            return child_pids(self._pid)
+        try:
+            content = _read_all(self._children)
+        except ProcessLookupError:
+            return []
+        if content == self._seen:
+            return []
+        self._seen = content
+        return list(map(int, content.split()))
+
+
+def open_named(pids: Iterable[int], names: Collection[str], known: Collection[int]) -> list[Process]:
+    """Opens those of the processes that are called by one of ``names``.
 
     Those that are ``known`` are left out, and so are we ourselves.
     """
     found: list[Process] = []
-    wanted = {kernel_name(name) for name in names}
     for pid in pids:
-        for child in child_pids(pid):
-            if child in known or child == os.getpid():
-                continue
-            try:
-                process = Process(child)
-            except ProcessLookupError:
-                continue
-            if process.name in wanted:
-                found.append(process)
-            else:
-                process.close()
+        if pid in known or pid == os.getpid():
+            continue
+        try:
+            process = Process(pid)
+        except ProcessLookupError:
+            continue
+        if process.name in map(kernel_name, names):
+            found.append(process)
+        else:
+            process.close()
     return found
 
 
@@ -179,7 +224,7 @@ def descendants(pids: Iterable[int], names: Collection[str], known: Collection[i
     waiting = list(pids)
     while waiting:
         seen.update(waiting)
-        new = open_children(waiting, names, seen)
+        new = open_named([child for pid in waiting for child in child_pids(pid)], names, seen)
         found += new
         waiting = [process.identity.pid for process in new]
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import tomllib
 from pathlib import Path
 from typing import TypeVar
@@ -96,6 +97,25 @@ def write_pause(layout: Layout, record: PauseRecord) -> None:
 
 def read_pause(layout: Layout) -> PauseRecord | None:
     return _read(PauseRecord, layout.pause_record)
+
+
+def stamp_pause(layout: Layout) -> None:
+    """Notes in the pause record that the window opens now: a system call that writes nothing.
+
+    The file's time is then of the clock that only runs on, which every process of this boot has, and nobody sets.
+    """
+    opened = time.monotonic_ns()
+    os.utime(layout.pause_record, ns=(opened, opened))
+
+
+def read_pause_age(layout: Layout) -> float:
+    """For how many seconds the window has been open; 0 where it is not open yet, or not any more."""
+    try:
+        opened = os.stat(layout.pause_record).st_mtime_ns
+    except FileNotFoundError:
+        return 0.0
+    # What has not been stamped yet has the time of day, which no machine's uptime reaches.
+    return max(0, time.monotonic_ns() - opened) / 1e9
 
 
 def remove_pause(layout: Layout) -> None:

@@ -5,34 +5,39 @@ Facts that this rests on:
 - Nothing resumes a stopped process by itself.
 - SIGSTOP is asynchronous: what was just sent one may still run, and stop a moment later.
 - A process number may have been given to another process: pid, start time and boot together tell.
-- Of two renames a crash may let only the first happen: without a live path, resumed visitors would find nothing.
+- Of several renames a crash may let only the first happen: resumed visitors would find nothing, or half a release.
 - The recorded processes may have forked after the record was written: children of a recorded master are included.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from swapd.host import processes, records
 from swapd.host.files import locked, sweep_temporaries
 from swapd.host.linux import boot_id
 from swapd.host.processes import STOPPED, Process
+from swapd.host.renames import put_back
 from swapd.model.errors import Busy
 from swapd.model.layout import Layout
-from swapd.model.record import PauseRecord, ProcessIdentity, Rename
+from swapd.model.record import PauseRecord, ProcessIdentity
+
+LATE = 0.1  # seconds that the guardian of a dead pauser may take to do its work
 
 
 def resume_leftover(layout: Layout) -> tuple[int, int]:
     """Resumes what a crashed or hanging pauser left stopped: how many processes, and the pauser's pid.
 
-    Safe at any time: a pause that is going on is waited for, up to its longest time.
+    Safe at any time: a pause that is going on is waited for, until it is overdue.
     """
     record = records.read_pause(layout)
     if record is None:
         return 0, 0
-    with contextlib.suppress(Busy), locked(layout.pause_lock, "a pause", patience=record.max):
+    patience = record.max - records.read_pause_age(layout) if _is_alive(record.pauser) else LATE
+    with contextlib.suppress(Busy), locked(layout.pause_lock, "a pause", patience=patience):
         return resume_abandoned(layout)
     # Whoever holds the lock is overdue: it hangs, or was itself stopped. Unless it is another pause by now.
     if records.read_pause(layout) != record:
@@ -51,40 +56,67 @@ def resume_abandoned(layout: Layout) -> tuple[int, int]:
     return count, record.pauser.pid
 
 
-def resume_recorded(record: PauseRecord) -> int:
+def resume_for_stopped(layout: Layout, pauser: int) -> int:
+    """Resumes what the process ``pauser`` has stopped if it is itself stopped, by whomever; how many processes.
+
+    For whoever has started it: it does not come to do so itself, and its guardian may have been stopped with it. When
+    it goes on one day, it finds httpd running, and gives up.
+    """
+    record = records.read_pause(layout)
+    if record is None or record.pauser.pid != pauser:
+        return 0
+    status = processes.read_status(pauser)
+    return resume_recorded(record) if status is not None and status.state == STOPPED else 0
+
+
+def _is_alive(pauser: ProcessIdentity) -> bool:
+    status = processes.read_status(pauser.pid)
+    return status is not None and status.start_time == pauser.start_time and status.state not in "ZX"
+
+
+def hold(record: PauseRecord) -> dict[ProcessIdentity, Process]:
+    """Opens the recorded processes that are there, so that resuming them can meet nobody else. Close them.
+
+    As many as there are descriptors for; the others are opened when it is time.
+    """
+    held: dict[ProcessIdentity, Process] = {}
+    for identity in (*record.children, *record.masters):
+        with contextlib.suppress(OSError):
+            process = Process(identity.pid)
+            if process.identity == identity:
+                held[identity] = process
+            else:
+                process.close()
+    return held
+
+
+def resume_recorded(record: PauseRecord, held: Mapping[ProcessIdentity, Process] = MappingProxyType({})) -> int:
     """Resumes the recorded processes, children first, masters last; how many of them were stopped.
 
-    Before that, a live path that is missing between two renames gets its tree back. One that was stopped before the
-    pause stays so. Raises nothing for a process that is gone or not ours.
+    Before that, swaps of several renames that a crash left half done are undone. A process that was stopped before the
+    pause stays so. Raises nothing for one that is gone or not ours.
     """
     if record.boot_id != boot_id():
         return 0
-    for rename in record.undo:
-        _undo(rename)
+    put_back(record.undo)
     # One by one, so that no lack of descriptors keeps any of them stopped; what they forked since comes afterwards.
-    count = sum(_resume(identity, record) for identity in (*reversed(record.children), *record.masters))
+    order = (*reversed(record.children), *record.masters)
+    count = sum(_resume(identity, record, held.get(identity)) for identity in order)
     recorded = {identity.pid for identity in (*record.masters, *record.children)}
     for process in processes.descendants(recorded, record.names, recorded):
-        count += _resume(process.identity, record)
+        count += _resume(process.identity, record, process)
         process.close()
     return count
 
 
-def _undo(rename: Rename) -> None:
-    # Not by RENAME_NOREPLACE: the filesystems that need two renames refuse the flag.
-    if not os.path.lexists(rename.new) and os.path.lexists(rename.old):
-        with contextlib.suppress(OSError):
-            os.rename(rename.old, rename.new)
-
-
-def _resume(identity: ProcessIdentity, record: PauseRecord) -> bool:
+def _resume(identity: ProcessIdentity, record: PauseRecord, held: Process | None) -> bool:
     """Continues the process if it is the recorded one; whether it was seen stopped.
 
     Whatever its state: a SIGSTOP that was sent a moment ago may not have stopped it yet, and SIGCONT takes it back. To
     a process that runs, SIGCONT is nothing.
     """
     try:
-        process = Process(identity.pid)
+        process = held or Process(identity.pid)
     except OSError:
         return False
     try:
@@ -95,5 +127,6 @@ def _resume(identity: ProcessIdentity, record: PauseRecord) -> bool:
     except PermissionError:
         return False
     finally:
-        process.close()
+        if process is not held:
+            process.close()
     return was_stopped

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -58,17 +58,31 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The table ``[pause]``; ``max`` in seconds. ``user``: only processes of this user, or of any where it is empty."""
+    """The table ``[pause]``; ``max`` in seconds. ``user``, ``unit`` and ``exe`` restrict where they are not empty."""
 
     mode: PauseMode
     processes: tuple[str, ...]
     max: float
-    user: str
+    user: str = ""
+    unit: str = ""
+    exe: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LivePath:
+    """A table ``[[path]]``: a further live path, and the directory of each release that goes there."""
+
+    live: Path
+    part: str
+    releases: Path
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One site's complete configuration; every path is absolute and normal."""
+    """One site's complete configuration; every path is absolute and normal.
+
+    A site has one live path, and perhaps further ones that are swapped with it; ``parts`` has one of each.
+    """
 
     name: SiteName
     live: Path
@@ -83,6 +97,20 @@ class Site:
     shared: tuple[str, ...]
     verify: Verify
     pause: Pause
+    paths: tuple[LivePath, ...] = ()
+    part: str = ""  # of a part that `parts` returned: which directory of the release it is; the main part is the rest
+    is_one_of_several: bool = False  # of such a part: whether there are others
+
+    @property
+    def parts(self) -> tuple[Site, ...]:
+        """The site once for each of its live paths, as if it had no other: the one of ``live`` first."""
+        if not self.paths:
+            return (self,)
+        main = replace(self, paths=(), is_one_of_several=True)
+        others = (
+            replace(main, live=path.live, releases=path.releases, part=path.part, shared=()) for path in self.paths
+        )
+        return (main, *others)
 
     @property
     def shared_directory(self) -> Path:
@@ -120,5 +148,10 @@ class Site:
                 "processes": list(self.pause.processes),
                 "max": exact_duration(self.pause.max),
                 "user": self.pause.user,
+                "unit": self.pause.unit,
+                "exe": self.pause.exe,
             },
+            "path": [
+                {"live": str(path.live), "part": path.part, "releases": str(path.releases)} for path in self.paths
+            ],
         }

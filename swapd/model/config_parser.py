@@ -8,15 +8,15 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import tomli_w
 
 from swapd.model import config_values
-from swapd.model.config import Mtime, Pause, PauseMode, Require, Site, Strategy, Verify
+from swapd.model.config import LivePath, Mtime, Pause, PauseMode, Require, Site, Strategy, Verify
 from swapd.model.config_values import WrongValue, shown
 from swapd.model.errors import ConfigurationError, ConfigurationIssue
 from swapd.model.layout import Layout
@@ -24,11 +24,12 @@ from swapd.model.release import SITE_NAME, SiteName, printable
 
 T = TypeVar("T")
 
-PER_SITE = ("live", "incoming", "releases")  # keys that cannot have a default for all sites
+NOWHERE = Path("/nonexistent/live")  # stands in for a live path that is missing or wrong
+PER_SITE = ("live", "incoming", "releases", "path")  # keys that cannot have a default for all sites
 LATER_KEYS = {
-    *("group", "queue", "drift", "path", "hooks", "health", "database", "assets", "php", "balancer", "extract"),
+    *("group", "queue", "drift", "hooks", "health", "database", "assets", "php", "balancer", "extract"),
     *("verify.newer_only", "verify.allow_links_to", "allow_links_to"),
-    *("pause.unit", "pause.exe", "pause.by"),
+    "pause.by",
 }
 
 
@@ -75,13 +76,19 @@ def _find_lines(text: str) -> dict[tuple[str, ...], int]:
     table: tuple[str, ...] = ()
     depth = 0  # of the brackets of a value that goes on over several lines
     for number, line in enumerate(_LONG_TEXT.sub(_blank, text).split("\n"), 1):
-        header = re.match(rf"\s*\[\[?\s*({_DOTTED})\s*\]", line)
+        header = re.match(rf"\s*(\[\[?)\s*({_DOTTED})\s*\]", line)
         assignment = re.match(rf"\s*({_DOTTED})\s*=", line)
         if depth:
             pass
         elif header:
-            table = _split_key(header[1])
+            table = _split_key(header[2])
             lines.setdefault(table, number)
+            if header[1] == "[[":  # of several tables of this name, each is told from the others by its number
+                count = 1
+                while (*table, str(count)) in lines:
+                    count += 1
+                table = (*table, str(count))
+                lines[table] = number
             continue
         elif assignment:
             lines.setdefault((*table, *_split_key(assignment[1])), number)
@@ -106,8 +113,12 @@ def _split_key(dotted: str) -> tuple[str, ...]:
 class _Table:
     """Typed access to one table that is spread over a site's file and the defaults behind it."""
 
-    def __init__(self, path: tuple[str, ...], layers: list[Document], issues: list[ConfigurationIssue]) -> None:
+    def __init__(
+        self, path: tuple[str, ...], layers: list[Document], issues: list[ConfigurationIssue], number: int = 0
+    ) -> None:
+        """``number``: which of several tables of that path; its values are in ``layers`` only for number 0."""
         self.path = path
+        self.place = (*path, str(number)) if number else path
         self.issues = issues
         self.known: set[str] = set()
         self.layers: list[tuple[Document, Mapping[str, Any]]] = []
@@ -118,13 +129,12 @@ class _Table:
             if isinstance(values, dict):
                 self.layers.append((document, values))
             else:
-                self._report(
-                    document, "", f"{shown(values)} is not a table", f"write [{'.'.join(path)}] above its keys"
-                )
+                self.report(document, "", f"{shown(values)} is not a table", f"write [{'.'.join(path)}] above its keys")
 
-    def _report(self, document: Document, key: str, message: str, right: str) -> None:
+    def report(self, document: Document, key: str, message: str, right: str) -> None:
         path = (*self.path, key) if key else self.path
-        issue = ConfigurationIssue(document.file, document.line(*path), ".".join(path), message, right)
+        line = document.line(*self.place, key) if key else document.line(*self.place)
+        issue = ConfigurationIssue(document.file, line, ".".join(path), message, right)
         if issue not in self.issues:
             self.issues.append(issue)
 
@@ -136,7 +146,7 @@ class _Table:
                 try:
                     return parse(values[key])
                 except WrongValue as wrong:
-                    self._report(document, key, wrong.message, wrong.right)
+                    self.report(document, key, wrong.message, wrong.right)
                     return default
         return default
 
@@ -148,16 +158,70 @@ class _Table:
                     continue
                 path = ".".join((*self.path, key))
                 if path in LATER_KEYS:
-                    self._report(document, key, "this version does not have this key yet", "remove it")
+                    self.report(document, key, "this version does not have this key yet", "remove it")
                     continue
                 near = difflib.get_close_matches(key, [*self.known, *tables], 1)
                 right = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(sorted(self.known))}"
-                self._report(document, key, "unknown key", right)
+                self.report(document, key, "unknown key", right)
+
+
+def _parse_paths(top: _Table, issues: list[ConfigurationIssue]) -> tuple[LivePath, ...]:
+    """The tables ``[[path]]``, which one file alone has."""
+    paths = []
+    top.known.add("path")
+    for document, values in top.layers:
+        tables = values.get("path", [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            top.report(document, "path", f"{shown(tables)} is not a list of tables", "write [[path]] above its keys")
+            continue
+        for number, keys in enumerate(tables, 1):
+            table = _Table(("path",), [], issues, number)
+            table.layers = [(document, keys)]
+            for key in ("live", "part"):
+                if key not in keys:
+                    right = f'write {key} = "…" below [[path]] number {number}'
+                    table.report(document, key, "is missing", right)
+            live = table.take("live", config_values.parse_live_path, NOWHERE)
+            releases = live.with_name(f"{live.name}.releases")
+            paths.append(
+                LivePath(
+                    live,
+                    table.take("part", config_values.parse_part, ""),
+                    table.take("releases", config_values.parse_absolute_path, releases),
+                )
+            )
+            table.finish()
+    _report_nested_parts(top, paths)
+    return tuple(paths)
+
+
+def _report_nested_parts(top: _Table, paths: Sequence[LivePath]) -> None:
+    """No directory of a release goes to two places."""
+    for index, path in enumerate(paths):
+        for other in paths[:index]:
+            if path.part and other.part and is_inside(path.part, other.part):
+                message = f'part = "{path.part}" is or holds part = "{other.part}" of another [[path]], or is in it'
+                top.report(top.layers[0][0], "path", message, "give each [[path]] a directory of its own")
+
+
+def _report_shared_parts(top: _Table, site: Site) -> None:
+    """What outlives releases is linked into the main part of them."""
+    for path in site.paths:
+        for shared in site.shared:
+            if path.part and is_inside(path.part, shared):
+                message = f'"{shared}" is or holds part = "{path.part}" of a [[path]], or is in it'
+                top.report(top.layers[0][0], "shared", message, "share paths of the main part only")
+
+
+def is_inside(one: str, other: str) -> bool:
+    """Whether one of two relative paths is the other, or is in it."""
+    first, second = PurePosixPath(one), PurePosixPath(other)
+    return first == second or first in second.parents or second in first.parents
 
 
 def _parse_layers(name: SiteName, layers: list[Document], layout: Layout, issues: list[ConfigurationIssue]) -> Site:
     top = _Table((), layers, issues)
-    live = top.take("live", config_values.parse_live_path, Path("/nonexistent/live"))
+    live = top.take("live", config_values.parse_live_path, NOWHERE)
     verify = _Table(("verify",), layers, issues)
     pause = _Table(("pause",), layers, issues)
     site = Site(
@@ -187,8 +251,12 @@ def _parse_layers(name: SiteName, layers: list[Document], layout: Layout, issues
             processes=pause.take("processes", config_values.parse_processes, ("httpd", "apache2")),
             max=pause.take("max", config_values.parse_seconds(0.01, 10), 1.0),
             user=pause.take("user", config_values.parse_user, ""),
+            unit=pause.take("unit", config_values.parse_unit, ""),
+            exe=pause.take("exe", config_values.parse_exe, ""),
         ),
     )
+    site = replace(site, paths=_parse_paths(top, issues))
+    _report_shared_parts(top, site)
     top.finish(("verify", "pause"))
     verify.finish()
     pause.finish()
@@ -246,12 +314,13 @@ def _report_overlaps(
     places = [
         (site.name, key, path)
         for site in sites.values()
-        if site.live != Path("/nonexistent/live")
+        if site.live != NOWHERE
         for key, path in (
             ("live", site.live),
             ("releases", site.releases),
             ("incoming", site.incoming),
             ("shared", site.shared_directory),
+            *(("path", place) for path in site.paths if path.live != NOWHERE for place in (path.live, path.releases)),
         )
     ]
     for index, (name, key, path) in enumerate(places):

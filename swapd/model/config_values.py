@@ -17,8 +17,17 @@ NOT_YET: dict[Enum, str] = {
     Strategy.PINNED: "this version has auto, exchange, symlink and rename",
     Require.SIGNATURE: "this version has integrity and digest",
 }
-# Pausing one of these stops the machine, the way into it, or swapd itself.
-NEVER_PAUSED = {"systemd", "init", "sshd", "swapd", "dbus-daemon", "systemd-journald", "systemd-logind", "journald"}
+# Pausing one of these stops the machine, the way into it, or swapd itself, whose interpreter bears its own name until
+# swapd has given it another. By name, or by the beginning of a name.
+NEVER_PAUSED = frozenset({"init", "dbus-daemon", "dbus-broker", "sudo", "login", "agetty", "journald"})
+NEVER_PAUSED_PREFIXES = ("systemd", "(sd-", "sshd", "swapd", "python")
+NEVER_PAUSED_UNITS = frozenset({"ssh", "sshd", "swapd", "dbus", "dbus-broker", "getty", "serial-getty", "user", "init"})
+
+
+def is_never_paused(name: str) -> bool:
+    """Whether a process, or a program, of this name must never be stopped."""
+    # The kernel keeps 15 bytes of a name: "systemd-journal" is what it calls systemd-journald.
+    return name in NEVER_PAUSED or name.startswith(NEVER_PAUSED_PREFIXES)
 
 
 class WrongValue(ValueError):
@@ -130,6 +139,10 @@ def parse_inner_paths(value: object) -> tuple[str, ...]:
     return tuple(item.rstrip("/") for item in value)
 
 
+def parse_part(value: object) -> str:
+    return parse_inner_paths([value])[0]
+
+
 def parse_shared(value: object) -> tuple[str, ...]:
     """Paths inside a release, each of which becomes a link: none can be inside another."""
     paths = parse_inner_paths(value)
@@ -146,7 +159,7 @@ def parse_processes(value: object) -> tuple[str, ...]:
     for item in value:
         if not isinstance(item, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", item):
             raise WrongValue(f"{shown(item)} is not a process's name", right)
-        if item in NEVER_PAUSED:
+        if is_never_paused(item):
             raise WrongValue(f"{shown(item)} must never be stopped", right)
     return tuple(value)
 
@@ -163,3 +176,26 @@ def parse_user(value: object) -> str:
     if text and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\$?", text):
         raise WrongValue(f"{shown(value)} is not a user's name", 'write a name, such as "www-data"')
     return text
+
+
+def parse_unit(value: object) -> str:
+    """A service; of a template's instance, the template counts."""
+    right = 'write the name of httpd\'s service, such as "apache2.service"'
+    text = parse_text(value)
+    if not text:
+        return text
+    if not re.fullmatch(r"[A-Za-z0-9:_.\\@-]{1,247}\.service", text):
+        raise WrongValue(f"{shown(value)} is not a service's name", right)
+    name = text.removesuffix(".service").partition("@")[0]
+    if name in NEVER_PAUSED_UNITS or name.startswith("systemd-"):
+        raise WrongValue(f"{shown(value)} must never be stopped", right)
+    return text
+
+
+def parse_exe(value: object) -> str:
+    if not parse_text(value):
+        return ""
+    path = parse_absolute_path(value)
+    if is_never_paused(path.name):
+        raise WrongValue(f"{shown(value)} must never be stopped", 'write httpd\'s program, such as "/usr/sbin/apache2"')
+    return str(path)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from swapd.model.config import Pause
 from swapd.model.message_ids import MessageId
 from swapd.model.record import Deployment
-from swapd.model.release import Outcome, ReleaseId, SiteName, printable
+from swapd.model.release import Outcome, PauseCost, ReleaseId, SiteName, printable
 from swapd.model.units import format_duration
 
 # syslog(3)'s priorities. `journalctl -p warning` shows what somebody should look at.
@@ -47,9 +48,8 @@ def deployment_fields(deployment: Deployment) -> dict[str, str | int]:
         "SWAPD_DIGEST": deployment.digest,
         "SWAPD_UPLOADER": deployment.uploader or None,
         "SWAPD_SIGNER": deployment.signer or None,
-        "SWAPD_PAUSE_USEC": deployment.pause_usec,
-        "SWAPD_PAUSED": deployment.paused,
         "SWAPD_STAGE": deployment.stage or None,
+        **_pause_fields(deployment.pause),
     }
     if deployment.ended is not None:
         fields["SWAPD_OUTCOME"] = deployment.outcome.value
@@ -57,6 +57,18 @@ def deployment_fields(deployment: Deployment) -> dict[str, str | int]:
         fields["SWAPD_PROBLEM"] = deployment.problem or None
         fields["SWAPD_HINT"] = deployment.hint or None
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def _pause_fields(pause: PauseCost | None) -> dict[str, str | int]:
+    if pause is None:
+        return {}
+    return {
+        "SWAPD_PAUSE_USEC": pause.duration_usec,
+        "SWAPD_PAUSED": pause.processes,
+        "SWAPD_QUEUED": " ".join(f"{queue.listener}={queue.queued}/{queue.limit}" for queue in pause.queues),
+        "SWAPD_OVERFLOWED": pause.overflowed,
+        "SWAPD_DROPPED": pause.dropped,
+    }
 
 
 def started(sites: Sequence[SiteName], version: str) -> Event:
@@ -94,12 +106,20 @@ _OUTCOMES: dict[Outcome, tuple[MessageId, int]] = {
 }
 
 
-def describe_pause(pause_usec: int | None, paused: int | None) -> str:
+def describe_pause(pause: PauseCost | None) -> str:
     """What the pause cost, as the end of a sentence."""
-    if pause_usec is None or not paused:
+    if pause is None or not pause.processes:
         return "nothing was paused"
-    processes = "1 httpd process was" if paused == 1 else f"{paused} httpd processes were"
-    return f"{processes} paused for {format_duration(pause_usec / 1e6)}"
+    processes = "1 httpd process was" if pause.processes == 1 else f"{pause.processes} httpd processes were"
+    parts = [f"{processes} paused for {format_duration(pause.duration_usec / 1e6)}"]
+    if pause.queued:
+        parts.append(f"{_connections(pause.queued)} waited")
+    parts.append(f"{_connections(pause.dropped)} had to be tried again" if pause.dropped else "nothing was dropped")
+    return ", ".join(parts)
+
+
+def _connections(count: int) -> str:
+    return "1 connection" if count == 1 else f"{count} connections"
 
 
 def deployment_ended(deployment: Deployment) -> Event:
@@ -108,11 +128,13 @@ def deployment_ended(deployment: Deployment) -> Event:
     what = deployment.release or printable(deployment.file_name)
     match deployment.outcome:
         case Outcome.LIVE:
-            message = f"{what} is live; {describe_pause(deployment.pause_usec, deployment.paused)}"
+            message = f"{what} is live; {deployment.reason}"
         case Outcome.UNCHANGED:
             message = f"{what} is live already; nothing was touched"
         case _:
             message = f"{what} {deployment.outcome.value}: {deployment.reason}"
+            if deployment.pause is not None:
+                message += f"; {describe_pause(deployment.pause)}"
             if deployment.hint:
                 message += f". {deployment.hint}"
     if deployment.problem == "interrupted":
@@ -120,14 +142,16 @@ def deployment_ended(deployment: Deployment) -> Event:
     return _of_site(kind, priority, deployment.site, message, deployment_fields(deployment))
 
 
-def paused(deployment: Deployment) -> Event:
-    message = describe_pause(deployment.pause_usec, deployment.paused)
-    return _of_site(MessageId.PAUSED, INFO, deployment.site, message, deployment_fields(deployment))
-
-
-def no_httpd(site: SiteName, names: Sequence[str]) -> Event:
-    message = f"no process called {' or '.join(names)} is running: deploying without a pause"
+def no_httpd(site: SiteName, rules: Pause) -> Event:
+    message = (
+        f"no process called {' or '.join(rules.processes)} is running{_restricted(rules)}: deployed without a pause"
+    )
     return _of_site(MessageId.NO_HTTPD, NOTICE, site, message)
+
+
+def _restricted(rules: Pause) -> str:
+    texts = {" in ": rules.unit, " as user ": rules.user, " from ": rules.exe}
+    return "".join(f"{word}{value}" for word, value in texts.items() if value)
 
 
 def adopted(site: SiteName, release: ReleaseId, where: str) -> Event:
@@ -167,4 +191,4 @@ def degraded(message: str, site: SiteName | None = None) -> Event:
 
 def records_dropped(count: int) -> Event:
     message = f"{count} journal records were lost: the journal did not take them in time"
-    return Event(MessageId.RECORDS_DROPPED, WARNING, message, {"SWAPD_DROPPED": count})
+    return Event(MessageId.RECORDS_DROPPED, WARNING, message, {"SWAPD_RECORDS_DROPPED": count})

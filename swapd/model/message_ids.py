@@ -29,7 +29,6 @@ class MessageId(StrEnum):
     DEPLOYMENT_ROLLED_BACK = "99787f85be9a439185927f5321ce2150"
 
     # What happens on a deployment's way. All carry SWAPD_SITE.
-    PAUSED = "4fb5c72c04044a6fa8f2cbd18c148ba6"  # and SWAPD_PAUSE_USEC, SWAPD_PAUSED
     NO_HTTPD = "665e967540c245f3afb24f432012c4d3"
     ADOPTED = "a6b806ec202e43b7a6592abc35aaca42"  # and SWAPD_RELEASE
     PRUNED = "26b0445378b6461eb71a342e27b6d57f"
@@ -42,5 +41,5 @@ class MessageId(StrEnum):
     # What works less well than it should.
     DROP_DIRECTORY_LOST = "e31b46393124498aaf9f35799fbab60c"  # with SWAPD_SITE
     WATCH_REBUILT = "485b8bfaec1a4cc284d6fca628b5bf75"
-    RECORDS_DROPPED = "447a8a77c8ad4dedb7f08a3c69253c40"  # with SWAPD_DROPPED
+    RECORDS_DROPPED = "447a8a77c8ad4dedb7f08a3c69253c40"  # with SWAPD_RECORDS_DROPPED
     DEGRADED = "5042a573bf15476385c40063eec88261"

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
+from enum import Enum, EnumType
 from types import NoneType
 from typing import Any, Self, get_args, get_type_hints
 
 from swapd.model.errors import Failed
-from swapd.model.release import DeploymentId, Digest, Fingerprint, Outcome, ReleaseId, SiteName
+from swapd.model.release import DeploymentId, Digest, Fingerprint, Outcome, PauseCost, ReleaseId, SiteName
 
 VERSION = 1
 
@@ -25,7 +26,7 @@ def now() -> datetime:
 
 def _write(value: Any) -> Any:
     """A value as TOML has it: enums by value, nothing for None."""
-    if isinstance(value, Outcome):
+    if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
         return {key: _write(item) for key, item in value.items() if item is not None}
@@ -42,13 +43,17 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     if getattr(kind, "__origin__", None) is tuple and isinstance(value, list):
         return tuple(_read(get_args(kind)[0], item, where) for item in value)
     kind = getattr(kind, "__supertype__", kind)  # a NewType is checked as what it is made of
-    if kind is Outcome and isinstance(value, str) and value in [outcome.value for outcome in Outcome]:
-        return Outcome(value)
+    if (
+        isinstance(kind, EnumType)
+        and isinstance(value, str)
+        and value in {str(member.value) for member in list[Enum](kind)}
+    ):
+        return kind(value)
     if hasattr(kind, "__dataclass_fields__") and isinstance(value, dict):
         return _from_document(kind, value, where)
     if kind is datetime and isinstance(value, datetime) and value.tzinfo is None:
         kind = NoneType  # an instant that nobody can compare with another
-    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     raise Failed(
         "bad-record",
@@ -104,13 +109,34 @@ class TreeIdentity:
     birth_ns: int = 0  # 0: not known
 
 
+class How(Enum):
+    """The system calls that swap one live path."""
+
+    RENAME = "rename"  # one: over a link, or to where nothing is
+    EXCHANGE = "exchange"  # one: what was live then stands under the other's name
+    TWICE = "twice"  # two: what is live is renamed away, and the new one to its place
+
+
+@dataclass(frozen=True, slots=True)
+class PathSwap:
+    """The swap of one live path: ``path``, which is the staged tree or a link to it, takes the place of ``live``."""
+
+    how: How
+    path: str
+    live: str
+    staged: TreeIdentity
+    outgoing: str = ""  # where what was live goes; only for TWICE
+
+
 @dataclass(frozen=True, slots=True)
 class SwapIntent(Recorded):
-    """What a swap is about to do, written before its first rename: recovery compares these inodes with the disk."""
+    """What the swap of one live path is about to do, written before its first rename.
 
-    strategy: str
-    staged: TreeIdentity
-    staged_path: str
+    Recovery compares these inodes with the disk.
+    """
+
+    swap: PathSwap
+    staged_path: str  # of the tree itself, also where the swap renames a link to it
     outgoing: ReleaseId | None = None  # the release that leaves the live path
     outgoing_tree: TreeIdentity | None = None
     outgoing_target: str = ""  # where the live link pointed
@@ -139,9 +165,8 @@ class Deployment(Recorded):
     reason: str = ""
     hint: str = ""
     previous: ReleaseId | None = None
-    pause_usec: int | None = None
-    paused: int | None = None
-    swap: SwapIntent | None = None
+    pause: PauseCost | None = None
+    swaps: tuple[SwapIntent, ...] = ()  # of each live path, the main one first
     is_told: bool = False  # the outcome is in the journal
     is_closed: bool = False  # and in the marker, and nothing is left to do
 
@@ -149,6 +174,14 @@ class Deployment(Recorded):
     def duration_usec(self) -> int:
         """How long the deployment took; 0 while it is under way."""
         return round((self.ended - self.started).total_seconds() * 1e6) if self.ended else 0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTree:
+    """Which tree a live path is."""
+
+    live: str
+    tree: TreeIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +193,12 @@ class LiveRelease(Recorded):
     deployment: DeploymentId
     since: datetime
     tree: TreeIdentity
-    pause_usec: int | None = None
-    paused: int | None = None
+    pause: PauseCost | None = None
+    others: tuple[LiveTree, ...] = ()  # what the site's further live paths are
+
+    def tree_at(self, live: str) -> TreeIdentity:
+        """Which tree is to be expected at one of the site's live paths; at one that is new, none that is there."""
+        return next((other.tree for other in self.others if other.live == live), self.tree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +227,7 @@ class Marker(Recorded):
     started: datetime | None = None
     ended: datetime | None = None
     pause_usec: int | None = None
+    pause: PauseCost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,14 +242,6 @@ class ProcessIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class Rename:
-    """Two paths of one filesystem."""
-
-    old: str
-    new: str
-
-
-@dataclass(frozen=True, slots=True)
 class PauseRecord(Recorded):
     """What is about to be stopped: written before the first SIGSTOP, removed after the last SIGCONT."""
 
@@ -223,4 +253,4 @@ class PauseRecord(Recorded):
     already_stopped: tuple[ProcessIdentity, ...] = ()
     names: tuple[str, ...] = ()
     max: float = 1.0  # seconds after which the pause is overdue, whoever holds it
-    undo: tuple[Rename, ...] = ()  # what to rename back, should a crash leave the live path missing
+    undo: tuple[PathSwap, ...] = ()  # what a crash may leave half done, and whoever resumes undoes

@@ -211,25 +211,47 @@ class ExtractedTree:
 
 @dataclass(frozen=True, slots=True)
 class StagedRelease:
-    """A complete tree with its owner, times and shared links, written through to the disk: fit to be live."""
+    """Complete trees with their owner, times and shared links, written through to the disk: fit to be live.
+
+    One for each part of the site, the main one first.
+    """
 
     release: ReleaseId
-    tree: Tree
+    trees: tuple[Tree, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerQueue:
+    """A listening socket of httpd: how many connections wait to be accepted, and how many can (its backlog)."""
+
+    listener: str  # ADDRESS:PORT
+    queued: int
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
 class PauseCost:
-    """What a pause cost: how long and how many processes were stopped."""
+    """What a pause cost: how long and how many processes were stopped, and what that meant for who came meanwhile.
+
+    ``queues`` is as it was right before the resume. ``overflowed`` and ``dropped`` are what httpd's network namespace
+    counted from the pause's beginning to its end (ListenOverflows, and ListenDrops, which includes them).
+    """
 
     duration_usec: int
     processes: int
+    queues: tuple[ListenerQueue, ...] = ()
+    overflowed: int = 0
+    dropped: int = 0
+
+    @property
+    def queued(self) -> int:
+        """Connections that waited, on all listeners."""
+        return sum(queue.queued for queue in self.queues)
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A release that is live: the tree it is in, what it took the place of, and what that cost."""
+    """A release that is live, and the releases that it took the place of: the main live path's first."""
 
     release: ReleaseId
-    tree: Tree
-    previous: ReleaseId | None
-    pause: PauseCost | None
+    outgoing: tuple[ReleaseId, ...]

@@ -31,8 +31,10 @@ def describe_site(status: SiteStatus, now: datetime) -> str:
         parts.append(f"{status.stage}{percentage}")
     if status.live is not None:
         parts.append(f"{status.live.release} live since {describe_time(status.live.since, now)}")
-        if status.live.pause_usec is not None:
-            parts.append(f"paused {format_duration(status.live.pause_usec / 1e6)}")
+        if (pause := status.live.pause) is not None:
+            parts.append(f"paused {format_duration(pause.duration_usec / 1e6)}")
+            if pause.dropped:
+                parts.append(f"{pause.dropped} connections dropped")
     else:
         parts.append("no release yet")
     if status.waiting:

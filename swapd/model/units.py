@@ -17,6 +17,19 @@ SIZE_UNITS = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
+# systemd.time(7), as `systemctl show` prints them: "1min 30s", "250ms", "infinity".
+_TIMESPAN_UNITS = {
+    "us": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+    "w": 604800.0,
+    "month": 2629800.0,
+    "y": 31557600.0,
+}
+_TIMESPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s|min|h|d|w|month|y)")
 QUANTITY = re.compile(r"([0-9]{1,32}(?:\.[0-9]{1,6})?) ?([A-Za-z]{1,3})")
 
 
@@ -30,6 +43,16 @@ def _parse(text: str, units: dict[str, float] | dict[str, int]) -> Decimal:
 def parse_duration(text: str) -> float:
     """Seconds, to the microsecond; ``ValueError`` when it is not a number with one of ``DURATION_UNITS``."""
     return round(float(_parse(text, DURATION_UNITS)), 6)
+
+
+def parse_timespan(text: str) -> float:
+    """Seconds of a time span as systemd prints it, 0 for its ``infinity``; ``ValueError`` when it is none."""
+    if text in ("0", "infinity"):
+        return 0.0
+    parts = [_TIMESPAN.fullmatch(part) for part in text.split()]
+    if not parts or None in parts:
+        raise ValueError(text)
+    return sum(float(part[1]) * _TIMESPAN_UNITS[part[2]] for part in parts if part)
 
 
 def parse_size(text: str) -> int:

@@ -43,17 +43,17 @@ def choose(site: Site) -> Choice:
     except OSError as error:
         raise explain(error, site.releases.parent) from error
     _check_filesystem(site)
-    if site.live.is_symlink() or not os.path.lexists(site.live):
-        kind = "a symbolic link" if site.live.is_symlink() else "not there yet"
-        if site.strategy in (Strategy.AUTO, Strategy.SYMLINK):
-            return Choice(Strategy.SYMLINK, f"{site.live} is {kind}")
-    else:
-        kind = "a directory"
+    is_link, is_there = site.live.is_symlink(), os.path.lexists(site.live)
+    kind = "a symbolic link" if is_link else "a directory" if is_there else "not there yet"
+    wants_link = site.strategy is Strategy.SYMLINK or (site.strategy is Strategy.AUTO and (is_link or not is_there))
+    # One of several live paths is exchanged, link or not: should another fail, it must be what it was again.
+    if wants_link and (not is_there or (is_link and not site.is_one_of_several)):
+        return Choice(Strategy.SYMLINK, f"{site.live} is {kind}")
     if site.strategy is Strategy.RENAME:
         return Choice(Strategy.RENAME, "the configuration says so")
     obstacle = _find_exchange_obstacle(site)
     if obstacle is None:
-        strategy = Strategy.EXCHANGE if site.strategy is Strategy.AUTO else site.strategy
+        strategy = Strategy.SYMLINK if wants_link else Strategy.EXCHANGE
         return Choice(strategy, f"{site.live} is {kind} and its filesystem can exchange")
     if site.strategy is Strategy.AUTO:
         return Choice(Strategy.RENAME, f"{site.live} is {kind} and cannot be exchanged: {obstacle}")

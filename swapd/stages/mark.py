@@ -12,12 +12,12 @@ import os
 import secrets
 import time
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import tomli_w
 
-from swapd.host.files import closing_descriptor, fingerprint, opened
+from swapd.host.files import fingerprint, opened, opened_directory
 from swapd.model.errors import Rejected
 from swapd.model.record import Deployment, Marker, now
 from swapd.model.release import MARKER_SUFFIXES, Fingerprint, Outcome
@@ -58,14 +58,15 @@ def describe(deployment: Deployment) -> Marker:
         signer=deployment.signer,
         started=deployment.started,
         ended=deployment.ended,
-        pause_usec=deployment.pause_usec,
+        pause_usec=deployment.pause.duration_usec if deployment.pause else None,
+        pause=deployment.pause,
     )
 
 
 def write_marker(incoming: Path, file_name: str, marker: Marker) -> None:
     """After this, the tarball has this one marker. Raises ``OSError``."""
     base = marker_base(file_name)
-    with _directory(incoming) as directory:
+    with opened_directory(incoming) as directory:
         temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o644, dir_fd=directory)
@@ -83,13 +84,13 @@ def write_marker(incoming: Path, file_name: str, marker: Marker) -> None:
 
 def remove_pending_marker(incoming: Path, file_name: str) -> None:
     """Removes the marker of a tarball that went away before it was taken up."""
-    with _directory(incoming) as directory:
+    with opened_directory(incoming) as directory:
         _remove(directory, f"{marker_base(file_name)}.{Outcome.PENDING.value}")
 
 
 def remove_stale_marker(incoming: Path, file_name: str) -> None:
     """Removes the marker of a tarball that was rejected or failed, and that its owner has removed since."""
-    with _directory(incoming) as directory:
+    with opened_directory(incoming) as directory:
         for outcome in (Outcome.REJECTED, Outcome.FAILED):
             _remove(directory, f"{marker_base(file_name)}.{outcome.value}")
 
@@ -99,7 +100,7 @@ def remove_upload(incoming: Path, file_name: str, claimed: Fingerprint, sidecar:
 
     Raises ``OSError``.
     """
-    with _directory(incoming) as directory:
+    with opened_directory(incoming) as directory:
         _remove_same(directory, file_name, claimed)
         if sidecar is not None:
             _remove_same(directory, f"{file_name}.sha256", sidecar)
@@ -142,7 +143,7 @@ def _remove_older(directory: int, name: str, tarball: Fingerprint) -> None:
 
 def sweep_markers(incoming: Path) -> None:
     """Removes the temporary files that a crash left in the drop directory, and gives an upload its name back."""
-    with _directory(incoming) as directory:
+    with opened_directory(incoming) as directory:
         for name in os.listdir(directory):
             if name.startswith(TEMPORARY):
                 with contextlib.suppress(FileNotFoundError):
@@ -156,7 +157,7 @@ def sweep_markers(incoming: Path) -> None:
 
 def remove_old_markers(incoming: Path, kept: Collection[str]) -> None:
     """Removes the markers of releases that went live once and are not kept any more."""
-    with _directory(incoming) as directory:
+    with opened_directory(incoming) as directory:
         for name in os.listdir(directory):
             if name.endswith((f".{Outcome.LIVE.value}", f".{Outcome.UNCHANGED.value}")):
                 release = _read_release(directory, name)
@@ -176,9 +177,3 @@ def _read_release(directory: int, name: str) -> str | None:
 def _remove(directory: int, name: str) -> None:
     with contextlib.suppress(FileNotFoundError, IsADirectoryError):
         os.unlink(name, dir_fd=directory)
-
-
-@contextlib.contextmanager
-def _directory(path: Path) -> Iterator[int]:
-    with closing_descriptor(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)) as directory:
-        yield directory

@@ -11,6 +11,7 @@ Facts that this stage rests on:
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -20,34 +21,36 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from swapd.host.copying import copy_entry
-from swapd.host.files import closing_descriptor, remove_tree
+from swapd.host.files import closing_descriptor, opened_directory, remove_tree
 from swapd.host.linux import syncfs
 from swapd.host.refusals import explain
 from swapd.model.config import Mtime, Site
 from swapd.model.errors import Failed, Rejected
-from swapd.model.release import ExtractedTree, StagedRelease
+from swapd.model.release import ExtractedTree, StagedRelease, Tree
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def prepare(extracted: ExtractedTree, site: Site, keep_going: Callable[[], None]) -> StagedRelease:
-    """The tree, fit to be live and written through to the disk, still under its staging name.
+    """The trees, fit to be live and written through to the disk, still under their staging name.
 
     ``keep_going`` is called now and then, and may raise. ``Rejected`` (``missing-content``) when the release lacks
-    what ``must_contain`` names; ``Failed`` when this host cannot do it.
+    what ``must_contain`` or a ``[[path]]`` names; ``Failed`` when this host cannot do it.
     """
     root = extracted.tree.path
     _check_content(root, site)
     try:
-        uid, gid = _find_owner(site)
         for path in site.shared:
-            _link_shared(root, site, path, (uid, gid))
-        _apply(root, (uid, gid), _release_time(root, site) if site.mtime is Mtime.RELEASE else None, keep_going)
-        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            syncfs(descriptor)
-        finally:
-            os.close(descriptor)
+            _link_shared(root, site, path, _find_owner(site))
+        trees = []
+        # The main part last: until then, the others are in it.
+        for part in reversed(site.parts):
+            tree = _take_out(root, part) if part.part else root
+            times = _release_time(tree, part) if site.mtime is Mtime.RELEASE else None
+            _apply(tree, _find_owner(part), times, keep_going)
+            trees.append(Tree(tree))
+        for tree in {path.stat().st_dev: path for path in (tree.path for tree in trees)}.values():
+            _sync(tree)
     except PermissionError as error:
         raise Failed(
             "cannot-give-owner",
@@ -57,7 +60,7 @@ def prepare(extracted: ExtractedTree, site: Site, keep_going: Callable[[], None]
         ) from error
     except OSError as error:
         raise explain(error, site.releases) from error
-    return StagedRelease(extracted.verified.tarball.release, extracted.tree)
+    return StagedRelease(extracted.verified.tarball.release, tuple(reversed(trees)))
 
 
 def _check_content(root: Path, site: Site) -> None:
@@ -68,6 +71,46 @@ def _check_content(root: Path, site: Site) -> None:
             f"the release lacks {', '.join(missing)}, which must_contain asks for",
             "Pack the right directory; a single top-level directory is unwrapped, two are not.",
         )
+    missing = [path.part for path in site.paths if not _is_directory(root, path.part)]
+    if missing:
+        raise Rejected.because(
+            "missing-content",
+            f"the release has no directory {', '.join(missing)}, which a [[path]] of the site is made of",
+            "Pack the right directory; a single top-level directory is unwrapped, two are not.",
+        )
+
+
+def _is_directory(root: Path, inner: str) -> bool:
+    """Whether the tree has this directory, reached through no link."""
+    path = root
+    for name in Path(inner).parts:
+        path = path / name
+        if path.is_symlink() or not path.is_dir():
+            return False
+    return True
+
+
+def _take_out(root: Path, part: Site) -> Path:
+    """Moves a part of the release to where its live path's releases are, under the staging name; where it is then.
+
+    On another filesystem it is copied. Nobody but us can change either directory yet.
+    """
+    source, staging = root / part.part, part.releases / root.name
+    try:
+        os.rename(source, staging)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with opened_directory(source.parent) as old, opened_directory(part.releases) as new:
+            copy_entry(old, source.name, new, staging.name)
+            remove_tree(old, source.name)
+    return staging
+
+
+def _sync(tree: Path) -> None:
+    """Writes the tree's whole filesystem through to the disk."""
+    with opened_directory(tree) as descriptor:
+        syncfs(descriptor)
 
 
 def _find_owner(site: Site) -> tuple[int, int]:
@@ -116,11 +159,8 @@ def _apply(root: Path, owner: tuple[int, int], release_time: int | None, keep_go
         for name in (*files, *directories):
             _give(name, descriptor, owner, release_time)
         os.fchmod(descriptor, 0o755)
-    parent = os.open(root.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with opened_directory(root.parent) as parent:
         _give(root.name, parent, owner, release_time)
-    finally:
-        os.close(parent)
 
 
 def _give(name: str, directory: int, owner: tuple[int, int], release_time: int | None) -> None:

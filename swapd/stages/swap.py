@@ -3,7 +3,7 @@
 Facts that this stage rests on:
 
 - rename(2) over a symbolic link and renameat2(2) with RENAME_EXCHANGE have no instant without a live path: no ENOENT
-  in 2.7 million looks. Two renames have one, and need the pause.
+  in 2.7 million looks. Two renames have one, and need the pause; so do several live paths, between one and the next.
 - Only fsync of both parent directories makes the renames survive a power cut; it takes up to 100 ms, so it follows
   the resume.
 """
@@ -13,90 +13,118 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from swapd.host.files import REMOVING, closing_descriptor, fsync_directory, identify, is_tree, remove_tree
 from swapd.host.linux import RENAME_EXCHANGE, renameat2
 from swapd.host.refusals import explain
+from swapd.host.renames import is_half_swapped, is_swapped, swap_paths
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed
-from swapd.model.record import Rename, SiteState, SwapIntent, TreeIdentity
-from swapd.model.release import (
-    ADOPTED,
-    DeploymentId,
-    Release,
-    ReleaseId,
-    StagedRelease,
-    Tree,
-    is_release_id,
-)
+from swapd.model.record import How, PathSwap, SiteState, SwapIntent, TreeIdentity
+from swapd.model.release import ADOPTED, DeploymentId, ReleaseId, StagedRelease, is_release_id
 
 SAFE = "The live release and the upload are untouched."
 
 
-class Move(Enum):
-    """The renames that a swap consists of."""
-
-    LINK = "link"  # a new link is renamed over the live link, or to where nothing is
-    LINK_FOR_TREE = "link-for-tree"  # a new link and the live directory are exchanged
-    TREE = "tree"  # the staged tree and the live directory (or link) are exchanged
-    TREE_TWICE = "tree-twice"  # the live directory is renamed away, the staged tree to its place
-    TREE_FIRST = "tree-first"  # the staged tree is renamed to where nothing is
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A swap, as it will be done."""
+    """The swap of one live path, as it will be done. ``site`` is the part of the site that has it."""
 
-    move: Move
     site: Site
-    staged: StagedRelease
+    staging: Path  # of the staged tree, as the stage before left it
     intent: SwapIntent
-    path: Path  # of the staged tree, right before the swap
-    link: Path  # under which the new link waits; only for the LINK moves
-    outgoing: Path  # under which the old tree waits for its name; only for TREE_TWICE
+
+    @property
+    def path(self) -> Path:
+        """Of the staged tree, right before the swap."""
+        return Path(self.intent.staged_path)
+
+    @property
+    def link(self) -> Path | None:
+        """The new live link under a name of its own, where the live path will be a link to the tree."""
+        return None if self.intent.swap.path == self.intent.staged_path else Path(self.intent.swap.path)
 
 
-def plan(site: Site, staged: StagedRelease, strategy: Strategy, state: SiteState, deployment: DeploymentId) -> Plan:
-    """What is to be renamed; nothing has been yet. Write ``intent`` down, then ``make_ready``, then ``commit``.
+def plan(
+    site: Site, staged: StagedRelease, strategies: Sequence[Strategy], state: SiteState, deployment: DeploymentId
+) -> tuple[Plan, ...]:
+    """What is to be renamed, for each part of the site; nothing has been yet.
 
-    ``Failed`` when the live path is not what ``strategy`` was chosen for any more.
+    Write the intents down, then ``make_ready``, then ``commit``. ``Failed`` when a live path is not what its strategy
+    was chosen for any more.
     """
-    is_link, is_missing = site.live.is_symlink(), not os.path.lexists(site.live)
-    if strategy is Strategy.SYMLINK:
-        move = Move.LINK if is_link or is_missing else Move.LINK_FOR_TREE
-    elif is_missing:
-        move = Move.TREE_FIRST
-    elif strategy is Strategy.RENAME:
-        move = Move.TREE_TWICE
-    else:
-        move = Move.TREE
+    plans = []
+    for part, tree, strategy in zip(site.parts, staged.trees, strategies, strict=True):
+        try:
+            intent = _intend(part, staged, tree.path, strategy, state, deployment)
+        except OSError as error:
+            raise explain(error, part.releases) from error
+        plans.append(Plan(part, tree.path, intent))
+    return tuple(plans)
+
+
+def _intend(
+    site: Site, staged: StagedRelease, staging: Path, strategy: Strategy, state: SiteState, deployment: DeploymentId
+) -> SwapIntent:
+    how = _choose_renames(site, strategy)
+    is_linked = strategy is Strategy.SYMLINK
     # Not under a staging name any more: after an exchange, the tree that was live stands there.
-    name = staged.release if move in (Move.LINK, Move.LINK_FOR_TREE) else f".staged-{deployment}"
-    path = site.releases / name
-    try:
-        intent = _intend(site, staged, move, path, state, deployment)
-    except OSError as error:
-        raise explain(error, site.releases) from error
-    names = site.releases / f".link-{deployment}", site.releases / f".outgoing-{deployment}"
-    return Plan(move, site, staged, intent, path, *names)
+    path = str(site.releases / (staged.release if is_linked else f".staged-{deployment}"))
+    swap = PathSwap(
+        how,
+        str(site.releases / f".link-{deployment}") if is_linked else path,
+        str(site.live),
+        identify(staging),
+        str(site.releases / f".outgoing-{deployment}") if how is How.TWICE else "",
+    )
+    outgoing: ReleaseId | None = None
+    identity: TreeIdentity | None = None
+    if site.live.exists():
+        identity = identify(site.live)
+        outgoing = _name_outgoing(site, state) or ReleaseId(f"{ADOPTED}@{deployment.replace('-', '')[:12]}")
+    target = os.path.realpath(site.live) if site.live.is_symlink() else ""
+    return SwapIntent(swap, path, outgoing, identity, target)
 
 
-def make_ready(plan: Plan) -> None:
+def _choose_renames(site: Site, strategy: Strategy) -> How:
+    if not os.path.lexists(site.live):
+        return How.RENAME
+    if strategy is Strategy.RENAME:
+        return How.TWICE
+    # One of several live paths must be what it was again, should another fail: an exchange can be undone.
+    if strategy is Strategy.SYMLINK and site.live.is_symlink() and not site.is_one_of_several:
+        return How.RENAME
+    return How.EXCHANGE
+
+
+def _name_outgoing(site: Site, state: SiteState) -> ReleaseId | None:
+    """Which release the live path is: as recorded when it is still that tree, else by its name among the releases."""
+    if state.live is not None and is_tree(site.live, state.live.tree_at(str(site.live))):
+        return state.live.release
+    if site.live.is_symlink():
+        target = Path(os.path.realpath(site.live))
+        if target.parent == site.releases.resolve() and is_release_id(target.name):
+            return ReleaseId(target.name)
+    return None
+
+
+def make_ready(plans: Sequence[Plan]) -> None:
     """Only the swap's own renames are left after this. ``Failed`` when this host cannot."""
-    site = plan.site
-    try:
-        if plan.move in (Move.LINK, Move.LINK_FOR_TREE):
-            _name_release(plan.staged.tree.path, plan.path)
-            fsync_directory(site.releases)
-            _make_link(plan)
-        else:
-            os.rename(plan.staged.tree.path, plan.path)
-            fsync_directory(site.releases)
-    except OSError as error:
-        raise explain(error, site.releases) from error
+    for plan in plans:
+        releases = plan.site.releases
+        try:
+            if plan.link is not None:
+                _name_release(plan.staging, plan.path)
+                fsync_directory(releases)
+                _make_link(plan, plan.link)
+            else:
+                os.rename(plan.staging, plan.path)
+            fsync_directory(releases)
+        except OSError as error:
+            raise explain(error, releases) from error
 
 
 def _name_release(staging: Path, path: Path) -> None:
@@ -110,77 +138,38 @@ def _name_release(staging: Path, path: Path) -> None:
         os.rename(staging, path)
 
 
-def _make_link(plan: Plan) -> None:
+def _make_link(plan: Plan, link: Path) -> None:
     """The new live link under a name of its own, proven to lead to the staged tree from where it will stand."""
     live, path = plan.site.live, plan.path
     # Through real paths: the kernel resolves ".." in the directory that the link is really in.
     target = os.path.relpath(os.path.realpath(path), os.path.realpath(live.parent))
-    if not is_tree(live.parent / target, plan.intent.staged):
+    if not is_tree(live.parent / target, plan.intent.swap.staged):
         raise Failed(
             "link-would-dangle", f"a link from {live} to {path} would lead elsewhere", f"{SAFE} Correct releases."
         )
-    os.symlink(target, plan.link)
+    os.symlink(target, link)
     # SymLinksIfOwnerMatch: httpd follows a link only when its owner is the tree's.
     owner = path.stat()
-    os.chown(plan.link, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    os.chown(link, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
-def _intend(
-    site: Site, staged: StagedRelease, move: Move, path: Path, state: SiteState, deployment: DeploymentId
-) -> SwapIntent:
-    outgoing: ReleaseId | None = None
-    identity: TreeIdentity | None = None
-    if site.live.exists():
-        identity = identify(site.live)
-        outgoing = _name_outgoing(site, state) or ReleaseId(f"{ADOPTED}@{deployment.replace('-', '')[:12]}")
-    target = os.path.realpath(site.live) if site.live.is_symlink() else ""
-    return SwapIntent(move.value, identify(staged.tree.path), str(path), outgoing, identity, target)
-
-
-def _name_outgoing(site: Site, state: SiteState) -> ReleaseId | None:
-    """Which release the live path is: as recorded when it is still that tree, else by its name among the releases."""
-    if state.live is not None and is_tree(site.live, state.live.tree):
-        return state.live.release
-    if site.live.is_symlink():
-        target = Path(os.path.realpath(site.live))
-        if target.parent == site.releases.resolve() and is_release_id(target.name):
-            return ReleaseId(target.name)
-    return None
-
-
-def commit(plan: Plan) -> None:
-    """The swap: one rename system call, or two. Whole or not at all: what fails half-way is undone.
+def commit(plans: Sequence[Plan]) -> None:
+    """The swap: a rename system call or two for each live path. All of them, or none: what fails amid it is undone.
 
     In the window: nothing but renames. Raises ``OSError``.
     """
-    live, path = str(plan.site.live), str(plan.path)
-    match plan.move:
-        case Move.LINK:
-            os.rename(plan.link, live)
-        case Move.LINK_FOR_TREE:
-            renameat2(str(plan.link), live, RENAME_EXCHANGE)
-        case Move.TREE:
-            renameat2(path, live, RENAME_EXCHANGE)
-        case Move.TREE_FIRST:
-            os.rename(path, live)
-        case Move.TREE_TWICE:
-            os.rename(live, plan.outgoing)
-            try:
-                # Without flags: this is for filesystems that refuse every flag. What a directory can replace is an
-                # empty directory.
-                os.rename(path, live)
-            except OSError:
-                os.rename(plan.outgoing, live)
-                raise
+    swap_paths([plan.intent.swap for plan in plans])
 
 
-def undo(plan: Plan) -> tuple[Rename, ...]:
-    """What brings the live path back when a crash lets only the first of two renames happen."""
-    return (Rename(str(plan.outgoing), str(plan.site.live)),) if plan.move is Move.TREE_TWICE else ()
+def undo(plans: Sequence[Plan]) -> tuple[PathSwap, ...]:
+    """What a crash may leave half done: two renames, or the swaps of several live paths."""
+    swaps = tuple(plan.intent.swap for plan in plans)
+    return swaps if len(swaps) > 1 or swaps[0].how is How.TWICE else ()
 
 
-def explain_commit(plan: Plan, error: OSError) -> Failed:
-    """Why the rename was refused; the live path is as it was."""
+def explain_commit(plans: Sequence[Plan], error: OSError) -> Failed:
+    """Why a rename was refused; every live path is as it was."""
+    plan = next((plan for plan in plans if str(plan.site.live) in (error.filename, error.filename2)), plans[0])
     hint = f"{SAFE} "
     if error.errno == errno.EXDEV:
         hint += (
@@ -192,27 +181,43 @@ def explain_commit(plan: Plan, error: OSError) -> Failed:
     return Failed("cannot-swap", f"{plan.site.live}: {error.strerror}", hint)
 
 
-def is_live(site: Site, intent: SwapIntent) -> bool:
-    """Whether the live path is the staged tree of ``intent`` by now."""
-    return is_tree(site.live, intent.staged)
+def is_live(site: Site, intents: Sequence[SwapIntent]) -> bool:
+    """Whether each live path of the site is the staged tree that was meant for it by now."""
+    return bool(intents) and all(is_swapped(intent.swap) for _, intent in match(site, intents))
 
 
-def is_half_done(site: Site, intent: SwapIntent) -> bool:
-    """Whether a crash let only the first of two renames happen: nothing is live, and both trees are there."""
-    return (
-        intent.strategy == Move.TREE_TWICE.value
-        and not os.path.lexists(site.live)
-        and Path(intent.staged_path).is_dir()
+def is_begun(site: Site, intents: Sequence[SwapIntent]) -> bool:
+    """Whether a crash let some of the renames happen, so that the others are to follow."""
+    return any(
+        is_swapped(intent.swap) or (is_half_swapped(intent.swap) and Path(intent.staged_path).is_dir())
+        for _, intent in match(site, intents)
     )
 
 
-def finish(site: Site, release: ReleaseId, intent: SwapIntent) -> Release:
-    """After the renames: they are made durable, and the old tree gets its release's name. Can be done again.
+def match(site: Site, intents: Sequence[SwapIntent]) -> list[tuple[Site, SwapIntent]]:
+    """The site's parts with what was meant for each: the configuration may have changed since it was written down."""
+    meant = {intent.swap.live: intent for intent in intents}
+    return [(part, meant[str(part.live)]) for part in site.parts if str(part.live) in meant]
 
-    Also completes two renames of which a crash let only the first happen.
+
+def finish(site: Site, intents: Sequence[SwapIntent]) -> tuple[ReleaseId, ...]:
+    """After the renames: they are made durable, and the old trees get their releases' names. Can be done again.
+
+    Also completes the renames of which a crash let only the first happen. Returns which releases were live, the main
+    live path's first.
     """
-    if is_half_done(site, intent):
-        os.rename(intent.staged_path, site.live)
+    parts = match(site, intents)
+    for _, intent in parts:
+        if is_half_swapped(intent.swap):
+            os.rename(intent.swap.path, intent.swap.live)
+        elif not is_swapped(intent.swap):
+            swap_paths([intent.swap])
+    for part, intent in parts:
+        _finish(part, intent)
+    return tuple(dict.fromkeys(intent.outgoing for _, intent in parts if intent.outgoing))
+
+
+def _finish(site: Site, intent: SwapIntent) -> None:
     fsync_directory(site.live.parent)
     for path in list(site.releases.iterdir()):
         if path.name.startswith((".staged-", ".outgoing-", ".link-")):
@@ -222,7 +227,6 @@ def finish(site: Site, release: ReleaseId, intent: SwapIntent) -> Release:
         # The live link led to a tree elsewhere: it stays there, and is kept under its name by a link.
         os.symlink(intent.outgoing_target, site.releases / outgoing)
     fsync_directory(site.releases)
-    return Release(release, Tree(site.live), outgoing, None)
 
 
 def _put_away(site: Site, path: Path, intent: SwapIntent) -> None:
@@ -238,18 +242,24 @@ def _put_away(site: Site, path: Path, intent: SwapIntent) -> None:
         os.rename(path, kept)
 
 
-def abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None) -> None:
+def abandon(site: Site, deployment: DeploymentId, intents: Sequence[SwapIntent]) -> None:
     """Removes what a deployment that did not go live left among the releases; never a tree that was live.
 
     Raises ``OSError``.
     """
-    if intent is not None and is_live(site, intent):
+    meant = {intent.swap.live: intent for intent in intents}
+    for part in site.parts:
+        _abandon(part, deployment, meant.get(str(part.live)))
+
+
+def _abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None) -> None:
+    if intent is not None and is_swapped(intent.swap):
         return
     staging = site.releases / f".staging-{deployment}"
     names = [staging.name, f".link-{deployment}", f".staged-{deployment}"]
     if intent is not None:
         named = Path(intent.staged_path)
-        if named.parent == site.releases and is_tree(named, intent.staged):
+        if named.parent == site.releases and is_tree(named, intent.swap.staged):
             if staging.exists():
                 renameat2(str(staging), str(named), RENAME_EXCHANGE)  # a kept tree of this release gets its name back
             else:

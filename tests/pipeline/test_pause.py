@@ -35,10 +35,10 @@ def test_httpd_is_paused_for_the_swap_and_runs_afterwards(plot: Plot, httpd: Htt
     drop(one, scratch.incoming)
     marker = scratch.wait_marker("shop-1.tar.gz.live")
     (record,) = scratch.deployments()
-    assert record.paused == 4
-    assert record.pause_usec is not None
-    assert 0 < record.pause_usec < 1_000_000
-    assert marker["pause_usec"] == record.pause_usec
+    assert record.pause is not None
+    assert record.pause.processes == 4
+    assert 0 < record.pause.duration_usec < 1_000_000
+    assert marker["pause_usec"] == record.pause.duration_usec
     assert httpd.is_running()
     assert sorted(httpd.pids()) == sorted([httpd.master, *httpd.workers])
     assert texts(live) == site_content("one")
@@ -50,7 +50,8 @@ def test_httpd_is_paused_for_the_swap_and_runs_afterwards(plot: Plot, httpd: Htt
     assert "4 httpd processes were paused for" in daemon.log()
     assert daemon.wait_status("live since", ", paused ")
     (site,) = scratch.json("status", scratch.site)["sites"]
-    assert (site["live"]["paused"], site["live"]["pause_usec"]) == (4, record.pause_usec)
+    told = site["live"]["pause"]
+    assert (told["processes"], told["duration_usec"]) == (4, record.pause.duration_usec)
     assert not scratch.layout.pause_record.exists()
 
 
@@ -64,7 +65,7 @@ def test_a_busy_server_that_forks_all_the_time(plot: Plot, httpd: Httpd, tmp_pat
         drop(tarball, incoming)
         scratch.wait_live(release_of(tarball))
         wait_until(httpd.is_running, "all to run")
-    assert all((item.paused or 0) >= 5 for item in scratch.deployments())
+    assert all(item.pause and item.pause.processes >= 5 for item in scratch.deployments())
 
 
 @pytest.mark.parametrize("kind", ["absolute link", "relative link", "missing"])
@@ -77,7 +78,8 @@ def test_other_kinds_of_live_paths_are_adopted(plot: Plot, httpd: Httpd, one: Pa
     drop(one, scratch.incoming)
     scratch.wait_marker("shop-1.tar.gz.live")
     (record,) = scratch.deployments()
-    assert record.paused == 4
+    assert record.pause is not None
+    assert record.pause.processes == 4
     assert scratch.live().is_symlink()
     assert texts(scratch.live()) == site_content("one")
     if kind == "missing":
@@ -100,7 +102,7 @@ def test_a_server_that_is_not_to_be_paused_is_not(plot: Plot, httpd: Httpd, tmp_
     make_stuck(httpd, tmp_path / "fifo")
     drop(one, scratch.incoming)
     scratch.wait_marker("shop-1.tar.gz.live")
-    assert [(item.paused, item.pause_usec) for item in scratch.deployments()] == [(None, None)]
+    assert [item.pause for item in scratch.deployments()] == [None]
 
 
 def test_a_server_that_cannot_be_paused_keeps_its_release(plot: Plot, httpd: Httpd, tmp_path: Path, one: Path) -> None:
@@ -121,7 +123,7 @@ def test_a_server_that_cannot_be_paused_keeps_its_release(plot: Plot, httpd: Htt
     wait_until(lambda: state_of(stuck) in "ZX", "its end")
     touch(upload)
     scratch.wait_marker("shop-1.tar.gz.live")
-    assert scratch.deployments()[0].paused == 5
+    assert scratch.deployments()[0].pause.processes == 5
 
 
 def test_two_sites_on_one_server_are_paused_one_after_the_other(plot: Plot, httpd: Httpd, one: Path) -> None:
@@ -130,7 +132,7 @@ def test_two_sites_on_one_server_are_paused_one_after_the_other(plot: Plot, http
         drop(one, site.incoming)
     for site in sites:
         site.wait_marker("shop-1.tar.gz.live")
-        assert [item.paused for item in site.deployments()] == [4]
+        assert [item.pause.processes for item in site.deployments() if item.pause] == [4]
     assert httpd.is_running()
 
 

@@ -28,10 +28,10 @@ def main() -> None:
             os.open("/dev/null", os.O_RDONLY)
     layout = Layout(Path(root))
     records.make_state_directories(layout, SiteName("shop"))
-    rules = Pause(PauseMode.ALWAYS, (name,), float(longest), "")
-    with pause.found(rules, layout) as quarry:
-        assert quarry is not None
-        with pause.paused(quarry, rules, layout):
+    rules = Pause(PauseMode.ALWAYS, (name,), float(longest))
+    with pause.found(rules, layout) as found:
+        assert found is not None
+        with pause.paused(found, rules, layout):
             os.write(1, b"stopped\n")
             os.read(0, 1)
 

@@ -144,7 +144,7 @@ class TestMounts:
             write_tree(site.live, {"index.html": "old"})
             assert choose(site).strategy is Strategy.EXCHANGE
             plan = ready(site)
-            swap.commit(plan)
+            swap.commit([plan])
             finish(plan)
             assert texts(site.live) == NEW
 
@@ -158,7 +158,7 @@ class TestMounts:
             assert problem(exchange) == "cannot-exchange"
             before = snapshot(site.live)
             with pytest.raises((OSError, Failed)):
-                swap.commit(ready(site))
+                swap.commit([ready(site)])
             assert snapshot(site.live) == before
 
     def test_a_releases_directory_that_cannot_be_written(self, tmp_path: Path) -> None:

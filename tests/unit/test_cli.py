@@ -22,7 +22,7 @@ from swapd.host import records
 from swapd.host.configuration import read_site
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, LiveRelease, SiteState, TreeIdentity, now
-from swapd.model.release import DeploymentId, Outcome, ReleaseId, SiteName
+from swapd.model.release import DeploymentId, Outcome, PauseCost, ReleaseId, SiteName
 from tests.support.httpd import PROJECT
 from tests.support.sites import environment
 from tests.support.trees import texts, write_tree
@@ -237,7 +237,7 @@ class TestStatusAndHistory:
         for name in ("bad.tar.gz", "bad.tar.gz.rejected", "next.tar.gz"):
             (layout.spool / "shop" / name).touch()
         kept = ReleaseId("shop-1@111111111111")
-        live = LiveRelease(RELEASE, None, DeploymentId("two"), now(), TreeIdentity(1, 2), 1700, 5)
+        live = LiveRelease(RELEASE, None, DeploymentId("two"), now(), TreeIdentity(1, 2), PauseCost(1700, 5))
         records.write_state(layout, SHOP, SiteState(live, (kept,)))
         common: dict[str, Any] = {"site": SHOP, "is_dropped": True, "is_told": True}
         for deployment in (
@@ -249,8 +249,7 @@ class TestStatusAndHistory:
                 ended=now(),
                 release=RELEASE,
                 uploader="alice",
-                pause_usec=1700,
-                paused=5,
+                pause=PauseCost(1700, 5),
                 **common,
             ),
             Deployment(
@@ -294,7 +293,7 @@ class TestStatusAndHistory:
     def test_how_a_site_stands_for_programs(self, run: Run) -> None:
         (site,) = run("status", "--json").json()["sites"]
         assert site["live"]["release"] == RELEASE
-        assert (site["live"]["pause_usec"], site["live"]["paused"]) == (1700, 5)
+        assert (site["live"]["pause"]["duration_usec"], site["live"]["pause"]["processes"]) == (1700, 5)
         assert site["previous"] == ["shop-1@111111111111"]
         assert site["under_way"] is None
         assert (site["last"]["outcome"], site["last"]["problem"]) == ("rejected", "wrong-format")
@@ -310,7 +309,7 @@ class TestStatusAndHistory:
         assert "alice" in order[1]
         found = run("history", "shop", "--json").json()["deployments"]
         assert [item["id"] for item in found] == ["three", "two", "one"]
-        assert found[1]["pause_usec"] == 1700
+        assert found[1]["pause"]["duration_usec"] == 1700
 
     def test_strange_text_never_reaches_a_terminal(self, run: Run, deployed: Layout) -> None:
         (deployed.spool / "shop/\x1b[2J\n.tar").touch()

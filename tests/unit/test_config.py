@@ -39,7 +39,15 @@ COMPLETE: dict[str, Any] = {
         "max_extracted": "3GiB",
         "max_entries": 1234,
     },
-    "pause": {"mode": "always", "processes": ["nginx", "php-fpm8.2"], "max": "250ms", "user": "www-data"},
+    "pause": {
+        "mode": "always",
+        "processes": ["nginx", "php-fpm8.2"],
+        "max": "250ms",
+        "user": "www-data",
+        "unit": "php@8.2.service",
+        "exe": "/usr/sbin/php-fpm8.2",
+    },
+    "path": [{"live": "/srv/cgi/shop", "part": "cgi"}, {"live": "/srv/x", "part": "a/c", "releases": "/srv/y"}],
 }
 
 
@@ -77,6 +85,24 @@ def test_every_key_is_taken() -> None:
     assert verify.allowed_signers == Path("/srv/signers")
     assert (pause.mode, pause.processes) == (PauseMode.ALWAYS, ("nginx", "php-fpm8.2"))
     assert (pause.max, pause.user) == (0.25, "www-data")
+    assert (pause.unit, pause.exe) == ("php@8.2.service", "/usr/sbin/php-fpm8.2")
+    assert [(str(path.live), path.part, str(path.releases)) for path in site.paths] == [
+        ("/srv/cgi/shop", "cgi", "/srv/cgi/shop.releases"),
+        ("/srv/x", "a/c", "/srv/y"),
+    ]
+
+
+def test_a_site_has_a_part_for_each_live_path() -> None:
+    site = parse(tomli_w.dumps(COMPLETE))
+    main, cgi, other = site.parts
+    assert [str(part.live) for part in site.parts] == ["/srv/www/shop", "/srv/cgi/shop", "/srv/x"]
+    assert [str(part.releases) for part in site.parts] == ["/srv/www/kept", "/srv/cgi/shop.releases", "/srv/y"]
+    assert [part.part for part in site.parts] == ["", "cgi", "a/c"]
+    assert all(part.is_one_of_several for part in site.parts)
+    assert (main.shared, cgi.shared, other.owner) == (("uploads", "var/cache"), (), "www-data:adm")
+    alone = parse('live = "/var/www/shop"')
+    assert alone.parts == (alone,)
+    assert not alone.is_one_of_several
 
 
 def test_defaults_stand_behind_every_site_key_by_key() -> None:

@@ -97,7 +97,24 @@ WRONG_VALUES = [
     ("pause.processes", '["swapd"]', "a list"),
     ("pause.max", '"0s"', "from 0.01s"),
     ("pause.max", '"11s"', "to 10s"),
+    ("pause.processes", '["sshd-session"]', "a list"),
+    ("pause.processes", '["systemd-journal"]', "a list"),  # as the kernel calls systemd-journald
+    ("pause.processes", '["init"]', "a list"),
+    ("pause.processes", '["python3"]', "a list"),  # which swapd itself is called until it has named itself
     ("pause.user", '"www data"', "a name"),
+    ("pause.unit", '"apache2"', "apache2.service"),
+    ("pause.unit", '"system.slice"', "apache2.service"),
+    ("pause.unit", '"a/b.service"', "apache2.service"),
+    ("pause.unit", "[]", "in quotes"),
+    *(
+        ("pause.unit", f'"{name}.service"', "apache2.service")
+        for name in ("swapd", "ssh", "sshd", "sshd@22-a", "systemd-journald", "dbus", "user@1000", "init")
+    ),
+    ("pause.exe", '"apache2"', "from /"),
+    ("pause.exe", '"/usr/sbin/../apache2"', "from /"),
+    ("pause.exe", '"/usr/sbin/sshd"', "/usr/sbin/apache2"),
+    ("pause.exe", '"/usr/bin/python3.13"', "/usr/sbin/apache2"),
+    ("pause.exe", '"/usr/lib/systemd/systemd"', "/usr/sbin/apache2"),
 ]
 
 
@@ -108,6 +125,42 @@ def test_a_wrong_value_is_told_with_its_place_and_what_would_be_right(key: str, 
     assert right in issue.right
     assert str(issue) == f"shop.toml:2: {key}: {issue.message}; {issue.right}"
     assert str(issue).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "right"),
+    [
+        ('path = "/srv/x"', 2, "path", "[[path]]"),
+        ("path = [1]", 2, "path", "[[path]]"),
+        ('[[path]]\nlive = "/srv/a/x"', 2, "path.part", 'part = "…"'),
+        ('[[path]]\npart = "x"', 2, "path.live", 'live = "…"'),
+        ('[[path]]\nlive = "/srv/a/x"\npart = "../x"', 4, "path.part", "inside a release"),
+        ('[[path]]\nlive = "/srv/a/x"\npart = ""', 4, "path.part", "inside a release"),
+        ('[[path]]\nlive = "x"\npart = "x"', 3, "path.live", "from /"),
+        ('[[path]]\nlive = "/srv/a/x"\npart = "x"\nreleases = "r"', 5, "path.releases", "from /"),
+        ('[[path]]\nlive = "/srv/a/x"\npart = "x"\nkeep = 3', 5, "path.keep", "live, part, releases"),
+        ('[[path]]\nlive = "/srv/a/x"\npart = "x"\n[[path]]\nlive = "/srv/a/y"\npart = 3', 7, "path.part", "inside"),
+        ('[[path]]\nlive = "/srv/a/x"\npart = "x"\n[[path]]\nlive = "/srv/a/y"\npart = "x/y"', 2, "path", "its own"),
+        ('shared = ["x/uploads"]\n[[path]]\nlive = "/srv/a/x"\npart = "x"', 2, "shared", "main part"),
+        ('[[path]]\nlive = "/var/www/shop/cgi"\npart = "x"\nreleases = "/srv/r"', 2, "path", "of its own"),
+        ('[[path]]\nlive = "/srv/a/x"\npart = "x"\nreleases = "/var/www/shop.releases"', 2, "path", "of its own"),
+    ],
+)
+def test_a_further_live_path_that_is_wrong(text: str, line: int, key: str, right: str) -> None:
+    issue = the_issue(text)
+    assert (issue.line, issue.key) == (line, key)
+    assert right in issue.right
+
+
+def test_two_sites_with_one_further_live_path() -> None:
+    path = '[[path]]\nlive = "/srv/a/x"\npart = "x"\n'
+    issues = issues_of(LIVE + path, 'live = "/var/www/blog"\n' + path)
+    assert {(issue.file, issue.key) for issue in issues} == {("site2.toml", "path")}
+
+
+def test_further_live_paths_are_each_sites_own() -> None:
+    (issue,) = issues_of(LIVE, defaults='[[path]]\nlive = "/srv/a/x"\npart = "x"\n')
+    assert (issue.file, issue.key) == ("swapd.toml", "path")
 
 
 @pytest.mark.parametrize(
@@ -183,12 +236,9 @@ def test_an_unknown_key_and_what_was_meant(text: str, key: str, right: str) -> N
         ('group = "shops"', "group"),
         ("queue = 1", "queue"),
         ('drift = "warn"', "drift"),
-        ("[[path]]\nlive = '/x/y'", "path"),
         ("verify.newer_only = true", "verify.newer_only"),
         ("allow_links_to = []", "allow_links_to"),
         ("[extract]\nreuse = true", "extract"),
-        ("pause.unit = 'x'", "pause.unit"),
-        ("pause.exe = 'x'", "pause.exe"),
         ("pause.by = 'x'", "pause.by"),
         *((f"[{table}]", table) for table in ("hooks", "health", "database", "assets", "php", "balancer")),
     ],

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from swapd.model import events
+from swapd.model.config import Pause, PauseMode
 from swapd.model.events import Event
 from swapd.model.message_ids import MessageId
 from swapd.model.record import Deployment
-from swapd.model.release import DeploymentId, Digest, Outcome, ReleaseId, SiteName
+from swapd.model.release import DeploymentId, Digest, ListenerQueue, Outcome, PauseCost, ReleaseId, SiteName
 
 SHOP = SiteName("shop")
 RELEASE = ReleaseId("shop-42@9f86d081884c")
@@ -27,8 +28,7 @@ BEGUN = Deployment(
     digest=Digest("9f86d081884c" + "0" * 52),
     uploader="alice",
     stage="swap",
-    pause_usec=1700,
-    paused=5,
+    pause=PauseCost(1700, 5, (ListenerQueue("0.0.0.0:80", 3, 511), ListenerQueue("[::]:443", 0, 128)), 1, 2),
 )
 
 
@@ -92,16 +92,39 @@ def test_what_is_not_known_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pause_usec", "paused", "text"),
+    ("pause", "text"),
     [
-        (None, None, "nothing was paused"),
-        (900, 0, "nothing was paused"),
-        (900, 1, "1 httpd process was paused for 900 µs"),
-        (1700, 5, "5 httpd processes were paused for 1.7 ms"),
+        (None, "nothing was paused"),
+        (PauseCost(900, 0), "nothing was paused"),
+        (PauseCost(900, 1), "1 httpd process was paused for 900 µs, nothing was dropped"),
+        (PauseCost(1700, 5), "5 httpd processes were paused for 1.7 ms, nothing was dropped"),
+        (
+            PauseCost(1700, 5, (ListenerQueue("0.0.0.0:80", 1, 511),)),
+            "5 httpd processes were paused for 1.7 ms, 1 connection waited, nothing was dropped",
+        ),
+        (
+            BEGUN.pause,
+            "5 httpd processes were paused for 1.7 ms, 3 connections waited, 2 connections had to be tried again",
+        ),
     ],
 )
-def test_what_a_pause_cost(pause_usec: int | None, paused: int | None, text: str) -> None:
-    assert events.describe_pause(pause_usec, paused) == text
+def test_what_a_pause_cost(pause: PauseCost | None, text: str) -> None:
+    assert events.describe_pause(pause) == text
+
+
+def test_what_a_pause_cost_for_programs() -> None:
+    fields = events.deployment_ended(ended(Outcome.LIVE)).journal_fields
+    assert {key: value for key, value in fields.items() if key.startswith(("SWAPD_PAUSE", "SWAPD_QUEUED"))} == {
+        "SWAPD_PAUSE_USEC": 1700,
+        "SWAPD_PAUSED": 5,
+        "SWAPD_QUEUED": "0.0.0.0:80=3/511 [::]:443=0/128",
+    }
+    assert (fields["SWAPD_OVERFLOWED"], fields["SWAPD_DROPPED"]) == (1, 2)
+
+
+def test_a_failure_says_what_its_pause_cost() -> None:
+    event = events.deployment_ended(ended(Outcome.FAILED, reason="no", problem="pause-timed-out"))
+    assert "5 httpd processes were paused for 1.7 ms" in event.message
 
 
 def test_every_function_makes_an_event_for_people_and_programs() -> None:
@@ -112,7 +135,7 @@ def test_every_function_makes_an_event_for_people_and_programs() -> None:
         "reason": "a reason",
         "deployment": ended(Outcome.LIVE),
         "site": SHOP,
-        "names": ["httpd", "apache2"],
+        "rules": Pause(PauseMode.AUTO, ("httpd", "apache2"), 1.0, "www-data", "apache2.service", "/usr/sbin/apache2"),
         "release": RELEASE,
         "releases": [RELEASE],
         "where": "/var/www/shop.releases",

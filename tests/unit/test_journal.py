@@ -190,7 +190,7 @@ def test_a_full_queue_loses_records_and_the_next_that_goes_through_says_how_many
 
     journal.send(INFO, "first again", {})
     report = receiver.receive()
-    assert report["SWAPD_DROPPED"] == b"7"
+    assert report["SWAPD_RECORDS_DROPPED"] == b"7"
     assert report["PRIORITY"] == b"4"
     assert receiver.receive()["MESSAGE"] == b"first again"
     assert journal.dropped == 0
@@ -236,7 +236,7 @@ def test_a_receiver_that_vanishes_and_returns_is_found_again(
     receiver.path.unlink(missing_ok=True)
     returned = Receiver(receiver.path)
     journal.send(INFO, "after", {})
-    assert returned.receive()["SWAPD_DROPPED"] == b"2"
+    assert returned.receive()["SWAPD_RECORDS_DROPPED"] == b"2"
     assert returned.receive()["MESSAGE"] == b"after"
     returned.close()
 
@@ -253,8 +253,8 @@ def test_records_of_many_threads_arrive_whole_or_are_counted(journal: Journal, r
     while any(thread.is_alive() for thread in threads) or receiver.has_more():
         if receiver.has_more():
             fields = receiver.receive()
-            reported += int(fields.get("SWAPD_DROPPED", 0))
-            arrived += "SWAPD_DROPPED" not in fields
+            reported += int(fields.get("SWAPD_RECORDS_DROPPED", 0))
+            arrived += "SWAPD_RECORDS_DROPPED" not in fields
     assert arrived + reported + journal.dropped == 800
 
 

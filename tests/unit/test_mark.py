@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from swapd.host.files import fingerprint
 from swapd.model.record import Deployment, Marker, now
-from swapd.model.release import DeploymentId, Digest, Outcome, ReleaseId, SiteName
+from swapd.model.release import DeploymentId, Digest, ListenerQueue, Outcome, PauseCost, ReleaseId, SiteName
 from swapd.stages import mark
 from swapd.stages.mark import (
     describe,
@@ -74,7 +74,7 @@ def test_a_marker_says_all_that_is_known(tmp_path: Path) -> None:
         problem="bad-sidecar",
         reason='it says "no"\nand more: ä€😀 \\ ',
         hint="Make it anew.",
-        pause_usec=920,
+        pause=PauseCost(920, 4, (ListenerQueue("0.0.0.0:80", 3, 511),), 0, 1),
     )
     write_marker(tmp_path, NAME, describe(deployment))
     document = tomllib.loads((tmp_path / f"{NAME}.rejected").read_text("utf-8"))
@@ -94,6 +94,13 @@ def test_a_marker_says_all_that_is_known(tmp_path: Path) -> None:
         "started": ended,
         "ended": ended,
         "pause_usec": 920,
+        "pause": {
+            "duration_usec": 920,
+            "processes": 4,
+            "queues": [{"listener": "0.0.0.0:80", "queued": 3, "limit": 511}],
+            "overflowed": 0,
+            "dropped": 1,
+        },
     }
 
 

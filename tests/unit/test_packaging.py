@@ -21,7 +21,7 @@ from swapd.daemon import STOP_PATIENCE
 from swapd.model.errors import ExitStatus
 from swapd.model.layout import Layout
 from swapd.model.units import parse_duration
-from swapd.stages.pause import NICENESS
+from swapd.host.guard import NICENESS
 
 PROJECT = Path(__file__).parents[2]
 PACKAGING = PROJECT / "packaging"

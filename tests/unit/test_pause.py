@@ -40,17 +40,17 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def rules(name: str, longest: float = LONGEST) -> Pause:
-    return Pause(PauseMode.ALWAYS, (name,), longest, "")
+    return Pause(PauseMode.ALWAYS, (name,), longest)
 
 
 def pause_during(httpd: Httpd, layout: Layout, body: Callable[[], object], longest: float = LONGEST) -> PauseCost:
     """A pause of all of it; what it cost."""
-    with pause.found(rules(httpd.name, longest), layout) as quarry:
-        assert quarry is not None
-        with pause.paused(quarry, rules(httpd.name, longest), layout) as window:
+    costs: list[PauseCost] = []
+    with pause.found(rules(httpd.name, longest), layout) as found:
+        assert found is not None
+        with pause.paused(found, rules(httpd.name, longest), layout, ended=costs.append):
             body()
-        assert window.cost is not None
-        return window.cost
+    return costs[0]
 
 
 def test_all_are_seen_stopped_inside_and_run_afterwards(httpd: Httpd, layout: Layout) -> None:
@@ -88,8 +88,8 @@ def test_what_is_written_down_before_the_first_stop(httpd: Httpd, layout: Layout
 
 
 def test_nothing_runs_means_nothing_to_pause(layout: Layout) -> None:
-    with pause.found(rules(unique_name()), layout) as quarry:
-        assert quarry is None
+    with pause.found(rules(unique_name()), layout) as found:
+        assert found is None
 
 
 @pytest.mark.parametrize("which", ["worker", "master", "all"])
@@ -99,8 +99,8 @@ def test_what_somebody_else_stopped_stays_stopped(httpd: Httpd, layout: Layout, 
         os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: all(state_of(pid) == "T" for pid in stopped), "them to stop")
     if which == "all":
-        with pause.found(rules(httpd.name), layout) as quarry:
-            assert quarry is None
+        with pause.found(rules(httpd.name), layout) as found:
+            assert found is None
     else:
         inside: list[bool] = []
         cost = pause_during(httpd, layout, lambda: inside.append(httpd.is_at_rest()))
@@ -112,11 +112,11 @@ def test_what_somebody_else_stopped_stays_stopped(httpd: Httpd, layout: Layout, 
 
 
 def test_one_that_exits_while_its_master_is_stopped_does_not_hang(httpd: Httpd, layout: Layout) -> None:
-    with pause.found(rules(httpd.name), layout) as quarry:
-        assert quarry is not None
+    with pause.found(rules(httpd.name), layout) as found:
+        assert found is not None
         os.kill(httpd.workers[0], signal.SIGKILL)
         wait_until(lambda: state_of(httpd.workers[0]) == "Z", "a zombie")
-        with pause.paused(quarry, rules(httpd.name), layout):
+        with pause.paused(found, rules(httpd.name), layout):
             assert httpd.states() == {
                 httpd.master: "T",
                 httpd.workers[0]: "Z",
@@ -127,16 +127,16 @@ def test_one_that_exits_while_its_master_is_stopped_does_not_hang(httpd: Httpd, 
 
 
 def test_children_that_are_forked_meanwhile_are_caught(httpd: Httpd, layout: Layout) -> None:
-    with pause.found(rules(httpd.name), layout) as quarry:
-        assert quarry is not None
-        assert quarry.size == 4
+    costs: list[PauseCost] = []
+    with pause.found(rules(httpd.name), layout) as found:
+        assert found is not None
+        assert found.quarry.size == 4
         late = httpd.tell("fork 3")
-        with pause.paused(quarry, rules(httpd.name), layout) as window:
+        with pause.paused(found, rules(httpd.name), layout, ended=costs.append):
             states = httpd.states()
             assert states.keys() >= {*late}
             assert set(states.values()) == {"T"}
-        assert window.cost is not None
-        assert window.cost.processes == 7
+    assert costs[0].processes == 7
     wait_until(httpd.is_running, "all to run")
 
 

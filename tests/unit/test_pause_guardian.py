@@ -19,7 +19,7 @@ from swapd.host import records
 from swapd.host.resume import resume_leftover
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
-from swapd.model.record import PauseRecord, Rename
+from swapd.model.record import How, PathSwap, PauseRecord, TreeIdentity
 from swapd.model.release import SiteName
 from swapd.stages import pause
 from tests.support.httpd import Httpd, state_of
@@ -140,9 +140,9 @@ class TestGuardian:
     def test_no_pause_without_one(self, layout: Layout, httpd: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
         for program in ("/bin/false", "/nonexistent"):
             monkeypatch.setattr(sys, "executable", program)
-            with pause.found(rules(httpd.name), layout) as quarry:
-                assert quarry is not None
-                with pytest.raises(Failed) as caught, pause.paused(quarry, rules(httpd.name), layout):
+            with pause.found(rules(httpd.name), layout) as found:
+                assert found is not None
+                with pytest.raises(Failed) as caught, pause.paused(found, rules(httpd.name), layout):
                     pytest.fail("the window opened")
             assert caught.value.problem == "no-guardian"
             assert httpd.is_running()
@@ -180,9 +180,9 @@ class TestLeftover:
     def test_another_pause_resumes_them_first(self, layout: Layout, httpd: Httpd, record: PauseRecord) -> None:
         # Otherwise it would take them for stopped by somebody else, and leave them so.
         assert record
-        with pause.found(rules(httpd.name), layout) as quarry:
-            assert quarry is not None
-            assert quarry.size == 4
+        with pause.found(rules(httpd.name), layout) as found:
+            assert found is not None
+            assert found.quarry.size == 4
         wait_until(httpd.is_running, "all to run")
 
     def test_a_number_that_another_process_has_now(self, layout: Layout, httpd: Httpd, record: PauseRecord) -> None:
@@ -225,7 +225,7 @@ class TestLeftover:
     ) -> None:
         old, new = tmp_path / ".outgoing", tmp_path / "live"
         (old / "page").mkdir(parents=True)
-        undo = (Rename(str(old), str(new)),)
+        undo = (PathSwap(How.TWICE, str(tmp_path / "staged"), str(new), TreeIdentity(0, 0), str(old)),)
         assert self.leave(layout, record, undo=undo)[0] == 4
         assert (new / "page").is_dir()
         old.mkdir()

@@ -72,7 +72,7 @@ def site(tmp_path: Path) -> Site:
 def test_a_tree_that_is_fit_to_be_live(site: Site) -> None:
     release = staged(site)
     assert release.release == "shop-2@9f86d081884c"
-    assert release.tree.path == tree_of(site)
+    assert release.trees[0].path == tree_of(site)
     assert texts(tree_of(site)) == CONTENT
     assert tree_of(site).stat().st_mode & 0o7777 == 0o755
     assert (tree_of(site) / "sub").stat().st_mode & 0o7777 == 0o755

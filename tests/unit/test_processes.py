@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swapd.host.masters import find_masters, is_in_own_namespace
-from swapd.host.processes import Process, child_pids, descendants, open_children, parse_stat, read_status
+from swapd.host.processes import Parent, Process, child_pids, descendants, open_named, parse_stat, read_status
 from tests.support.httpd import Httpd, pids_called, unique_name
 from tests.support.waiting import wait_until
 
@@ -137,8 +137,28 @@ class TestTree:
     def test_children_of_children(self, httpd: Httpd) -> None:
         parent, *children = httpd.tell("family 2")
         assert self.pids(descendants([httpd.master], [httpd.name], ())) == {*httpd.workers, parent, *children}
-        assert self.pids(open_children([httpd.master], [httpd.name], ())) == {*httpd.workers, parent}
-        assert self.pids(open_children([httpd.master, parent], [httpd.name], {parent})) == {*httpd.workers, *children}
+        below_master, below_parent = child_pids(httpd.master), child_pids(parent)
+        assert self.pids(open_named(below_master, [httpd.name], ())) == {*httpd.workers, parent}
+        both = [*below_master, *below_parent]
+        assert self.pids(open_named(both, [httpd.name], {parent})) == {*httpd.workers, *children}
+
+    def test_more_children_than_one_read_of_the_kernels_list_gives(self) -> None:
+        with Httpd(workers=900) as httpd:
+            assert set(child_pids(httpd.master)) == set(httpd.workers)
+            assert self.pids(descendants([httpd.master], [httpd.name], ())) == set(httpd.workers)
+
+    def test_children_are_told_again_only_when_there_are_others(self, httpd: Httpd) -> None:
+        master = Process(httpd.master)
+        parent = Parent(master)
+        try:
+            assert set(parent.changed_child_pids()) == set(httpd.workers)
+            assert parent.changed_child_pids() == []
+            late = httpd.tell("fork 2")
+            assert set(parent.changed_child_pids()) == {*httpd.workers, *late}
+            assert parent.changed_child_pids() == []
+        finally:
+            parent.close()
+            master.close()
 
     def test_a_program_that_a_page_started_is_not_httpds_own(self, httpd: Httpd) -> None:
         name = unique_name()

@@ -29,7 +29,7 @@ from swapd.model.record import (
     TreeIdentity,
     now,
 )
-from swapd.model.release import DeploymentId, Digest, Outcome, ReleaseId, SiteName
+from swapd.model.release import DeploymentId, Digest, Outcome, PauseCost, ReleaseId, SiteName
 
 KINDS: list[type[Recorded]] = [Deployment, LiveRelease, Marker, PauseRecord, SiteState, SwapIntent]
 SHOP = SiteName("shop")
@@ -75,6 +75,9 @@ def deployment(**more: Any) -> Deployment:
     return Deployment(DeploymentId("an-id"), SHOP, Outcome.PENDING, START, **more)
 
 
+SWAP = {"how": "exchange", "path": "/x", "live": "/y", "staged": {"device": 1, "inode": 2}}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -87,10 +90,13 @@ def deployment(**more: Any) -> Deployment:
         {"is_dropped": 1},
         {"attempt": True},
         {"attempt": 1.0},
-        {"paused": "3"},
+        {"pause": "3"},
         {"fingerprint": 3},
         {"fingerprint": {"device": 1}},
-        {"swap": {"strategy": "tree", "staged": {"device": 1, "inode": "2"}, "staged_path": "/x"}},
+        {"swaps": {}},
+        {"swaps": [{"staged_path": "/x"}]},
+        {"swaps": [{"staged_path": "/x", "swap": {**SWAP, "staged": {"device": 1, "inode": "2"}}}]},
+        {"swaps": [{"staged_path": "/x", "swap": {**SWAP, "how": "somehow"}}]},
     ],
     ids=str,
 )
@@ -163,7 +169,12 @@ class TestFiles:
 
     def test_a_state_comes_back(self, layout: Layout) -> None:
         live = LiveRelease(
-            ReleaseId("a@0123456789ab"), Digest("0" * 64), DeploymentId("x"), now(), TreeIdentity(1, 2), 42, 3
+            ReleaseId("a@0123456789ab"),
+            Digest("0" * 64),
+            DeploymentId("x"),
+            now(),
+            TreeIdentity(1, 2),
+            PauseCost(42, 3),
         )
         state = SiteState(live, (ReleaseId("b@0123456789ab"),))
         records.write_state(layout, SHOP, state)

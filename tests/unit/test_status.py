@@ -6,17 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from swapd.model.record import LiveRelease, TreeIdentity
-from swapd.model.release import DeploymentId, ReleaseId, SiteName
+from swapd.model.release import DeploymentId, PauseCost, ReleaseId, SiteName
 from swapd.model.status import SiteStatus, describe_site, describe_time, status_line
 
 NOW = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 SHOP = SiteName("shop")
 
 
-def live(since: datetime = NOW, pause_usec: int | None = None) -> LiveRelease:
-    return LiveRelease(
-        ReleaseId("shop-42@9f86d081884c"), None, DeploymentId("x"), since, TreeIdentity(1, 2), pause_usec, 3
-    )
+def live(since: datetime = NOW, pause_usec: int | None = None, dropped: int = 0) -> LiveRelease:
+    pause = PauseCost(pause_usec, 3, dropped=dropped) if pause_usec else None
+    return LiveRelease(ReleaseId("shop-42@9f86d081884c"), None, DeploymentId("x"), since, TreeIdentity(1, 2), pause)
 
 
 def line(**keys: Any) -> str:
@@ -34,6 +33,7 @@ def test_a_site_that_never_deployed() -> None:
 def test_what_is_live_since_when_and_how_long_the_last_pause_was() -> None:
     assert line(live=live()) == f"shop: shop-42@9f86d081884c live since {clock(NOW)}"
     assert line(live=live(pause_usec=1700)).endswith(f"{clock(NOW)}, paused 1.7 ms")
+    assert line(live=live(pause_usec=1700, dropped=2)).endswith("paused 1.7 ms, 2 connections dropped")
 
 
 def test_which_stage_is_at_which_percentage() -> None:

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from swapd.host.files import identify
+from swapd.host.renames import is_half_swapped, put_back
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed
-from swapd.model.record import LiveRelease, Rename, SiteState, now
-from swapd.model.release import DeploymentId, Release, ReleaseId, StagedRelease, Tree, is_release_id
+from swapd.model.record import How, LiveRelease, SiteState, now
+from swapd.model.release import DeploymentId, ReleaseId, StagedRelease, Tree, is_release_id
 from swapd.stages import swap
 from swapd.stages.choose import choose
 from tests.support.sites import leftovers, make_site
@@ -57,27 +58,30 @@ def stage(site: Site, content: dict[str, str], release: ReleaseId = RELEASE) -> 
     """A staged release, as the stages before leave it."""
     deployment = DeploymentId(str(uuid.uuid4()))
     tree = write_tree(site.releases / f".staging-{deployment}", content)
-    return StagedRelease(release, Tree(tree)), deployment
+    return StagedRelease(release, (Tree(tree),)), deployment
 
 
 def planned(site: Site, content: dict[str, str] = NEW, state: SiteState | None = None) -> swap.Plan:
     staged, deployment = stage(site, content)
-    return swap.plan(site, staged, choose(site).strategy, state or SiteState(), deployment)
+    (plan,) = swap.plan(site, staged, [choose(site).strategy], state or SiteState(), deployment)
+    return plan
 
 
 def ready(site: Site, content: dict[str, str] = NEW, state: SiteState | None = None) -> swap.Plan:
     plan = planned(site, content, state)
-    swap.make_ready(plan)
+    swap.make_ready([plan])
     return plan
 
 
-def finish(plan: swap.Plan) -> Release:
-    return swap.finish(plan.site, plan.staged.release, plan.intent)
+def finish(plan: swap.Plan) -> ReleaseId | None:
+    """Which release was live before."""
+    outgoing = swap.finish(plan.site, [plan.intent])
+    return outgoing[0] if outgoing else None
 
 
 def abandon(plan: swap.Plan) -> None:
-    deployment = DeploymentId(plan.link.name.removeprefix(".link-"))
-    swap.abandon(plan.site, deployment, plan.intent)
+    deployment = DeploymentId(plan.staging.name.removeprefix(".staging-"))
+    swap.abandon(plan.site, deployment, [plan.intent])
 
 
 def state_of(site: Site, release: ReleaseId) -> SiteState:
@@ -98,28 +102,28 @@ class TestEveryWay:
         before = snapshot(old) if old else None
         plan = ready(site)
         assert texts(site.live) == (OLD if old else {}), "nothing has happened yet"
-        assert not swap.is_live(site, plan.intent)
-        swap.commit(plan)
+        assert not swap.is_live(site, [plan.intent])
+        swap.commit([plan])
         assert texts(site.live) == NEW
-        assert swap.is_live(site, plan.intent)
-        release = finish(plan)
+        assert swap.is_live(site, [plan.intent])
+        previous = finish(plan)
 
         assert texts(site.live) == NEW
-        assert site.live.is_symlink() == (plan.move in (swap.Move.LINK, swap.Move.LINK_FOR_TREE))
+        assert site.live.is_symlink() == (plan.link is not None)
         assert leftovers(site.releases) == []
         assert leftovers(site.live.parent) == []
         if before is None:
-            assert release.previous is None
+            assert previous is None
             return
-        assert release.previous is not None
-        assert is_release_id(release.previous)
-        assert release.previous == KEPT or release.previous.startswith("adopted@")
-        assert snapshot((site.releases / release.previous).resolve()) == before
+        assert previous is not None
+        assert is_release_id(previous)
+        assert previous == KEPT or previous.startswith("adopted@")
+        assert snapshot((site.releases / previous).resolve()) == before
 
     def test_what_was_finished_can_be_finished_again(self, site: Site, kind: str) -> None:
         make_live(site, kind)
         plan = ready(site)
-        swap.commit(plan)
+        swap.commit([plan])
         first = finish(plan)
         before = snapshot(site.live.parent)
         assert finish(plan) == first
@@ -128,7 +132,7 @@ class TestEveryWay:
     def test_what_is_live_is_never_abandoned(self, site: Site, kind: str) -> None:
         make_live(site, kind)
         plan = ready(site)
-        swap.commit(plan)
+        swap.commit([plan])
         before = snapshot(site.live.parent)
         abandon(plan)
         assert snapshot(site.live.parent) == before
@@ -151,10 +155,10 @@ class TestEveryWay:
         for number in range(3, 7):
             release = ReleaseId(f"shop-{number}@{number:012}")
             staged, deployment = stage(site, {"index.html": release}, release)
-            plan = swap.plan(site, staged, choose(site).strategy, state, deployment)
-            swap.make_ready(plan)
-            swap.commit(plan)
-            previous = swap.finish(site, release, plan.intent).previous
+            (plan,) = swap.plan(site, staged, [choose(site).strategy], state, deployment)
+            swap.make_ready([plan])
+            swap.commit([plan])
+            previous = finish(plan)
             assert texts(site.live) == {"index.html": release}
             if names:
                 assert previous == names[-1]
@@ -166,24 +170,25 @@ class TestEveryWay:
         assert leftovers(site.releases) == []
 
 
-MOVES = {
-    ("missing", "auto"): swap.Move.LINK,
-    ("kept link", "auto"): swap.Move.LINK,
-    ("directory", "auto"): swap.Move.TREE,
-    ("directory", "symlink"): swap.Move.LINK_FOR_TREE,
-    ("absolute link", "exchange"): swap.Move.TREE,
-    ("missing", "exchange"): swap.Move.TREE_FIRST,
-    ("missing", "rename"): swap.Move.TREE_FIRST,
-    ("directory", "rename"): swap.Move.TREE_TWICE,
-    ("relative link", "rename"): swap.Move.TREE_TWICE,
+RENAMES = {
+    ("missing", "auto"): (How.RENAME, "link"),
+    ("kept link", "auto"): (How.RENAME, "link"),
+    ("directory", "auto"): (How.EXCHANGE, "tree"),
+    ("directory", "symlink"): (How.EXCHANGE, "link"),
+    ("absolute link", "exchange"): (How.EXCHANGE, "tree"),
+    ("missing", "exchange"): (How.RENAME, "tree"),
+    ("missing", "rename"): (How.RENAME, "tree"),
+    ("directory", "rename"): (How.TWICE, "tree"),
+    ("relative link", "rename"): (How.TWICE, "tree"),
 }
 
 
-@pytest.mark.parametrize(("kind", "strategy"), MOVES)
+@pytest.mark.parametrize(("kind", "strategy"), RENAMES)
 def test_the_renames_are_those_that_the_strategy_means(tmp_path: Path, kind: str, strategy: str) -> None:
     site = make_site(tmp_path, strategy=strategy)
     make_live(site, kind)
-    assert planned(site).move is MOVES[kind, strategy]
+    plan = planned(site)
+    assert (plan.intent.swap.how, "link" if plan.link else "tree") == RENAMES[kind, strategy]
 
 
 class TestAdoption:
@@ -202,8 +207,8 @@ class TestAdoption:
         before = snapshot(live)
         site.releases.mkdir()
         plan = ready(site)
-        swap.commit(plan)
-        adopted = site.releases / str(finish(plan).previous)
+        swap.commit([plan])
+        adopted = site.releases / str(finish(plan))
         assert adopted.name.startswith("adopted@")
         assert snapshot(adopted) == before
         assert {path.name: path.lstat().st_ino for path in adopted.iterdir()} == inodes
@@ -215,7 +220,7 @@ class TestAdoption:
         try:
             site.releases.mkdir()
             plan = ready(site)
-            swap.commit(plan)
+            swap.commit([plan])
             finish(plan)
             os.stat("upload/photo.jpg", dir_fd=directory)
         finally:
@@ -230,8 +235,8 @@ class TestAdoption:
         site.live.symlink_to("../data")
         site.releases.mkdir()
         plan = ready(site)
-        swap.commit(plan)
-        assert texts(site.releases / str(finish(plan).previous)) == OLD
+        swap.commit([plan])
+        assert texts(site.releases / str(finish(plan))) == OLD
         assert texts(site.live) == NEW
 
     def test_a_recorded_release_is_known_by_its_tree(self, site: Site) -> None:
@@ -250,9 +255,9 @@ class TestLink:
         make_live(site, "missing")
         plan = planned(site)
         if os.geteuid() == 0:
-            os.chown(plan.staged.tree.path, 1234, 4321)
-        swap.make_ready(plan)
-        swap.commit(plan)
+            os.chown(plan.staging, 1234, 4321)
+        swap.make_ready([plan])
+        swap.commit([plan])
         assert os.readlink(site.live) == f"shop.releases/{RELEASE}"
         status, tree = site.live.lstat(), site.live.stat()
         assert (status.st_uid, status.st_gid) == (tree.st_uid, tree.st_gid)
@@ -262,7 +267,7 @@ class TestLink:
         site.live.parent.mkdir(parents=True)
         site.releases.mkdir(parents=True)
         plan = ready(site)
-        swap.commit(plan)
+        swap.commit([plan])
         finish(plan)
         assert texts(site.live) == NEW
         assert os.readlink(site.live) == f"../kept/of/shop/{RELEASE}"
@@ -273,7 +278,7 @@ class TestLink:
         (tmp_path / "kept").mkdir()
         site = make_site(tmp_path, releases=str(tmp_path / "kept"))
         plan = ready(site)
-        swap.commit(plan)
+        swap.commit([plan])
         assert texts(site.live) == NEW
 
     def test_a_kept_tree_of_the_same_release_comes_back_when_it_is_abandoned(self, site: Site) -> None:
@@ -291,7 +296,7 @@ class TestLink:
         site.live.symlink_to(write_tree(site.releases / RELEASE, OLD))
         plan = ready(site)
         assert texts(site.live) in (OLD, NEW)
-        swap.commit(plan)
+        swap.commit([plan])
         finish(plan)
         assert texts(site.live) == NEW
 
@@ -306,24 +311,23 @@ class TestCrash:
         assert old is not None
         before = snapshot(old)
         plan = ready(site)
-        assert not swap.is_half_done(site, plan.intent)
-        os.rename(site.live, plan.outgoing)
-        assert swap.is_half_done(site, plan.intent)
-        assert not swap.is_live(site, plan.intent)
-        release = finish(plan)
-        assert not swap.is_half_done(site, plan.intent)
+        assert not is_half_swapped(plan.intent.swap)
+        os.rename(site.live, plan.intent.swap.outgoing)
+        assert is_half_swapped(plan.intent.swap)
+        assert not swap.is_live(site, [plan.intent])
+        previous = finish(plan)
+        assert not is_half_swapped(plan.intent.swap)
         assert texts(site.live) == NEW
-        assert snapshot((site.releases / str(release.previous)).resolve()) == before
+        assert snapshot((site.releases / str(previous)).resolve()) == before
         assert leftovers(site.releases) == []
 
     def test_the_first_rename_can_be_undone(self, tmp_path: Path) -> None:
         site = make_site(tmp_path, strategy="rename")
         make_live(site, "directory")
         plan = ready(site)
-        assert swap.undo(plan) == (Rename(str(plan.outgoing), str(site.live)),)
-        os.rename(site.live, plan.outgoing)
-        (rename,) = swap.undo(plan)
-        os.rename(rename.old, rename.new)
+        assert swap.undo([plan]) == (plan.intent.swap,)
+        os.rename(site.live, plan.intent.swap.outgoing)
+        put_back(swap.undo([plan]))
         abandon(plan)
         assert texts(site.live) == OLD
         assert leftovers(site.releases) == []
@@ -332,18 +336,18 @@ class TestCrash:
         for strategy in ("auto", "symlink", "exchange"):
             site = make_site(tmp_path / strategy, strategy=strategy)
             make_live(site, "directory")
-            assert swap.undo(planned(site)) == ()
+            assert swap.undo([planned(site)]) == ()
 
     @pytest.mark.parametrize("strategy", STRATEGIES)
     def test_after_the_swap_and_before_anything_else(self, tmp_path: Path, strategy: str) -> None:
         site = make_site(tmp_path, strategy=strategy)
         make_live(site, "directory")
         plan = ready(site)
-        swap.commit(plan)
+        swap.commit([plan])
         # A restart knows the intent, and nothing else.
         intent = replace(plan.intent)
-        assert swap.is_live(site, intent)
-        swap.finish(site, RELEASE, intent)
+        assert swap.is_live(site, [intent])
+        swap.finish(site, [intent])
         assert texts(site.releases / str(intent.outgoing)) == OLD
         assert leftovers(site.releases) == []
 
@@ -356,7 +360,7 @@ class TestCrash:
             (site.releases / f"{name}{deployment}").symlink_to("nowhere")
         else:
             write_tree(site.releases / f"{name}{deployment}", NEW)
-        swap.abandon(site, deployment, None)
+        swap.abandon(site, deployment, [])
         assert snapshot(site.live.parent, times=False) == before
 
     def test_what_other_deployments_left_is_not_touched(self, site: Site) -> None:
@@ -367,7 +371,7 @@ class TestCrash:
         assert texts(other) == OLD
 
     def test_no_releases_directory_at_all(self, site: Site) -> None:
-        swap.abandon(site, DeploymentId("x"), None)
+        swap.abandon(site, DeploymentId("x"), [])
 
 
 class TestRefusals:
@@ -378,7 +382,7 @@ class TestRefusals:
         plan = ready(site)
         plan.path.rename(plan.path.with_name("taken away"))
         with pytest.raises(FileNotFoundError):
-            swap.commit(plan)
+            swap.commit([plan])
         assert snapshot(site.live) == before
         assert leftovers(site.releases) == []
 
@@ -389,13 +393,13 @@ class TestRefusals:
         plan = ready(site)
         write_tree(site.live, OLD)
         with pytest.raises(OSError, match=r"directory|exists|empty"):
-            swap.commit(plan)
+            swap.commit([plan])
         assert texts(site.live) == OLD
 
     @pytest.mark.parametrize("number", [errno.EXDEV, errno.EBUSY, errno.EACCES])
     def test_every_refusal_is_explained(self, site: Site, number: int) -> None:
         make_live(site, "directory")
-        failed = swap.explain_commit(planned(site), OSError(number, os.strerror(number)))
+        failed = swap.explain_commit([planned(site)], OSError(number, os.strerror(number)))
         assert failed.problem == "cannot-swap"
         assert os.strerror(number) in failed.message
         assert "untouched" in failed.hint
@@ -403,9 +407,10 @@ class TestRefusals:
     def test_a_link_that_stands_in_the_way(self, site: Site) -> None:
         make_live(site, "missing")
         plan = planned(site)
+        assert plan.link is not None
         plan.link.symlink_to("somewhere")
         with pytest.raises(Failed) as caught:
-            swap.make_ready(plan)
+            swap.make_ready([plan])
         assert caught.value.problem == "cannot-write"
         abandon(plan)
         assert leftovers(site.releases) == []
@@ -454,14 +459,14 @@ def test_a_visitor_finds_the_site_at_every_instant(tmp_path: Path, kind: str, st
     if strategy is Strategy.EXCHANGE:
         plan = ready(site)
         for _ in range(2000):
-            swap.commit(plan)  # there and back again
+            swap.commit([plan])  # there and back again
     else:
         for number in range(150):
             release = ReleaseId(f"shop-{number}@{number:012}")
             staged, deployment = stage(site, {"index.html": release}, release)
-            plan = swap.plan(site, staged, strategy, SiteState(), deployment)
-            swap.make_ready(plan)
-            swap.commit(plan)
+            (plan,) = swap.plan(site, staged, [strategy], SiteState(), deployment)
+            swap.make_ready([plan])
+            swap.commit([plan])
     missed, looks = looker.missed()
     assert looks > 100
     assert missed == 0
