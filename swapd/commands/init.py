@@ -50,7 +50,8 @@ def command(layout: Layout, site: str, live: Path, restart: bool) -> None:
     click.echo(_describe_httpd(configured))
     if layout.is_host:
         drop_in = write_drop_in(configured)
-        click.echo(f"wrote {drop_in}: the unit's sandbox may write to {configured.live.parent}")
+        opened = ", ".join(str(part.live.parent) for part in configured.parts)
+        click.echo(f"wrote {drop_in}: the unit's sandbox may write to {opened}")
         _restart_unit(restart)
     click.echo("\n".join(["", "Next:", *_next_steps(layout, configured)]))
 
@@ -98,8 +99,9 @@ _TEMPLATE = """\
 
 def _make_directories(layout: Layout, site: Site) -> None:
     records.make_state_directories(layout, site.name)
-    site.live.parent.mkdir(parents=True, exist_ok=True)
-    site.releases.mkdir(mode=0o755, exist_ok=True)
+    for part in site.parts:
+        part.live.parent.mkdir(parents=True, exist_ok=True)
+        part.releases.mkdir(mode=0o755, exist_ok=True)
     site.incoming.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     site.incoming.mkdir(mode=0o700, exist_ok=True)
     try:
@@ -123,18 +125,19 @@ def write_drop_in(site: Site) -> Path:
 
     The common parent is opened, once: a bind mount for each of live and releases would make the exchange EXDEV.
     """
-    parents = {site.live.parent}
-    if site.live.parent not in site.releases.parents:
-        parents.add(site.releases)
+    parents = {part.live.parent for part in site.parts}
+    parents |= {part.releases for part in site.parts if part.live.parent not in part.releases.parents}
     if Path("/var/spool/swapd") not in site.incoming.parents:
         parents.add(site.incoming)
+    # Within one another, they would be mounts of their own, too.
+    parents = {path for path in parents if not parents & set(path.parents)}
     lines = [
         f"# Written by swapd init for the site {site.name}: where its releases are swapped.",
         "[Service]",
         # The dash: a directory that is lost must not keep the daemon from serving the other sites.
         *(f'ReadWritePaths="-{str(path).replace("%", "%%")}"' for path in sorted(parents)),
     ]
-    if any(home in site.live.parents for home in map(Path, ("/home", "/root", "/run/user"))):
+    if any(home in part.live.parents for part in site.parts for home in map(Path, ("/home", "/root", "/run/user"))):
         # The unit's ProtectHome=yes would hide the site; so the homes are shown, and the line above opens one place.
         lines.append("ProtectHome=read-only")
     path = DROP_IN_DIRECTORY / f"site-{site.name}.conf"

@@ -73,6 +73,9 @@ def describe(standing: Standing, present: datetime) -> list[str]:
     else:
         pause = describe_pause(live.pause)
         lines.append(f"  live       {live.release} since {describe_time(live.since, present)}; {pause}")
+    if live is not None and live.pause is not None and live.pause.queues:
+        queues = ", ".join(f"{queue.listener} {queue.queued} of {queue.limit}" for queue in live.pause.queues)
+        lines.append(f"  waited     {queues}")
     if standing.state.previous:
         lines.append(f"  kept       {', '.join(standing.state.previous)}")
     if (under_way := standing.under_way) is not None:

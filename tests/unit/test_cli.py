@@ -22,13 +22,14 @@ from swapd.host import records
 from swapd.host.configuration import read_site
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, LiveRelease, SiteState, TreeIdentity, now
-from swapd.model.release import DeploymentId, Outcome, PauseCost, ReleaseId, SiteName
+from swapd.model.release import DeploymentId, ListenerQueue, Outcome, PauseCost, ReleaseId, SiteName
 from tests.support.httpd import PROJECT
 from tests.support.sites import environment
 from tests.support.trees import texts, write_tree
 
 SHOP = SiteName("shop")
 RELEASE = ReleaseId("shop-2@222222222222")
+QUEUES = (ListenerQueue("0.0.0.0:80", 3, 511), ListenerQueue("[::]:443", 0, 128))
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ class TestStatusAndHistory:
         for name in ("bad.tar.gz", "bad.tar.gz.rejected", "next.tar.gz"):
             (layout.spool / "shop" / name).touch()
         kept = ReleaseId("shop-1@111111111111")
-        live = LiveRelease(RELEASE, None, DeploymentId("two"), now(), TreeIdentity(1, 2), PauseCost(1700, 5))
+        live = LiveRelease(RELEASE, None, DeploymentId("two"), now(), TreeIdentity(1, 2), PauseCost(1700, 5, QUEUES))
         records.write_state(layout, SHOP, SiteState(live, (kept,)))
         common: dict[str, Any] = {"site": SHOP, "is_dropped": True, "is_told": True}
         for deployment in (
@@ -286,6 +287,7 @@ class TestStatusAndHistory:
         assert (done.status, done.err) == (0, "")
         for text in (str(deployed.root / "www/shop"), RELEASE, "5 httpd processes were paused for 1.7 ms"):
             assert text in done.out
+        assert "0.0.0.0:80 3 of 511, [::]:443 0 of 128" in done.out
         for text in ("shop-1@111111111111", "bad.tar.gz rejected", "it is no tarball", "Pack it again.", "next.tar.gz"):
             assert text in done.out
 
