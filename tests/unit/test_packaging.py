@@ -18,10 +18,10 @@ import pytest
 
 import swapd
 from swapd.daemon import STOP_PATIENCE
+from swapd.host.guard import NICENESS
 from swapd.model.errors import ExitStatus
 from swapd.model.layout import Layout
 from swapd.model.units import parse_duration
-from swapd.host.guard import NICENESS
 
 PROJECT = Path(__file__).parents[2]
 PACKAGING = PROJECT / "packaging"
