@@ -117,6 +117,7 @@ def _commit(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> None:
         if found is None:
             swap.commit(plans)
             context.emit(events.no_httpd(site.name, site.pause))
+            ledger.know_unpaused(events.describe_no_httpd(site.pause))
             return
         try:
             with pause.paused(found, site.pause, context.layout, swap.undo(plans), ended=ledger.know_pause):

@@ -49,6 +49,7 @@ class Ledger:
         # A record has the name in printable form; only a name that is the same in both forms can have begun.
         self._file_name = deployment.file_name if file_name is None else file_name
         self._is_begun = file_name is None
+        self._unpaused = events.describe_pause(None)
 
     @classmethod
     def open(cls, site: Site, context: Context, upload: Upload) -> Ledger:
@@ -105,6 +106,10 @@ class Ledger:
         """What the pause cost, for the outcome; also when nothing was swapped in it."""
         self.deployment = replace(self.deployment, pause=cost)
 
+    def know_unpaused(self, why: str) -> None:
+        """Why nothing was paused, for the outcome."""
+        self._unpaused = f"{events.describe_pause(None)}: {why}"
+
     def _write(self) -> None:
         """Writes the record, durably. ``Failed`` (``cannot-record``) when that is impossible."""
         try:
@@ -140,7 +145,8 @@ class Ledger:
         gives it one as soon as that is possible.
         """
         self.deployment = replace(self.deployment, previous=release.outgoing[0] if release.outgoing else None)
-        reason = reason or events.describe_pause(self.deployment.pause)
+        pause = self.deployment.pause
+        reason = reason or (self._unpaused if pause is None else events.describe_pause(pause))
         try:
             self._write_state(release)
         except OSError as error:

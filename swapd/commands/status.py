@@ -71,8 +71,8 @@ def describe(standing: Standing, present: datetime) -> list[str]:
     if live is None:
         lines.append("  live       no release of swapd's yet")
     else:
-        pause = describe_pause(live.pause)
-        lines.append(f"  live       {live.release} since {describe_time(live.since, present)}; {pause}")
+        pause = f"; {describe_pause(live.pause)}" if live.pause else ""
+        lines.append(f"  live       {live.release} since {describe_time(live.since, present)}{pause}")
     if live is not None and live.pause is not None and live.pause.queues:
         queues = ", ".join(f"{queue.listener} {queue.queued} of {queue.limit}" for queue in live.pause.queues)
         lines.append(f"  waited     {queues}")

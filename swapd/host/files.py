@@ -100,7 +100,7 @@ def fsync_directory(path: Path) -> None:
 def write_durably(path: Path, content: bytes, mode: int = 0o644, *, through: bool = True) -> None:
     """Replaces the file as a whole: after a crash it has the old or the new content, after the return the new.
 
-    Without ``through`` a power cut may take the new content away again.
+    Without ``through`` a power cut may still bring the old one back.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -109,8 +109,7 @@ def write_durably(path: Path, content: bytes, mode: int = 0o644, *, through: boo
             file.write(content)
             os.fchmod(file.fileno(), mode)
             file.flush()
-            if through:
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())
         os.rename(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -32,7 +32,10 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     prctl_set_name("swapd guardian")
     path = Path(sys.argv[1])
-    record = PauseRecord.from_document(tomllib.loads(path.read_text("utf-8")), str(path))
+    try:
+        record = PauseRecord.from_document(tomllib.loads(path.read_text("utf-8")), str(path))
+    except FileNotFoundError:
+        return  # the pauser died before it stopped anything, and somebody has tidied up after it
     held = hold(record)
     try:
         os.write(1, ARMED)

@@ -35,7 +35,9 @@ def _swap(swap: PathSwap) -> None:
                 # empty directory.
                 os.rename(swap.path, swap.live)
             except OSError:
-                os.rename(swap.outgoing, swap.live)
+                # It is gone when somebody else has undone the first one: whoever resumes httpd for a pauser that hangs.
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(swap.outgoing, swap.live)
                 raise
 
 

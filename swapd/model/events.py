@@ -143,15 +143,14 @@ def deployment_ended(deployment: Deployment) -> Event:
 
 
 def no_httpd(site: SiteName, rules: Pause) -> Event:
-    message = (
-        f"no process called {' or '.join(rules.processes)} is running{_restricted(rules)}: deployed without a pause"
-    )
-    return _of_site(MessageId.NO_HTTPD, NOTICE, site, message)
+    return _of_site(MessageId.NO_HTTPD, NOTICE, site, f"{describe_no_httpd(rules)}: deployed without a pause")
 
 
-def _restricted(rules: Pause) -> str:
-    texts = {" in ": rules.unit, " as user ": rules.user, " from ": rules.exe}
-    return "".join(f"{word}{value}" for word, value in texts.items() if value)
+def describe_no_httpd(rules: Pause) -> str:
+    """Which processes were looked for in vain."""
+    restrictions = {" in ": rules.unit, " as user ": rules.user, " from ": rules.exe}
+    where = "".join(f"{word}{value}" for word, value in restrictions.items() if value)
+    return f"no process called {' or '.join(rules.processes)} is running{where}"
 
 
 def adopted(site: SiteName, release: ReleaseId, where: str) -> Event:

@@ -97,6 +97,10 @@ def paused(
             try:
                 _stop(quarry, begin + rules.max)
                 yield
+            except OSError as error:
+                if time.monotonic() > begin + rules.max:
+                    raise Failed("pause-timed-out", "swapd itself was held up amid the pause", SAFE) from error
+                raise
             finally:
                 quarry.listeners.ask()
                 _resume(quarry)

@@ -176,6 +176,11 @@ def explain_commit(plans: Sequence[Plan], error: OSError) -> Failed:
             f"{plan.site.live} may be in a lower layer of an overlay, or on another mount than {plan.site.releases}: "
             "make it anew in place (cp -a, then mv), or let both be on one mount."
         )
+    elif error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+        hint += (
+            "Something stands there that was not there before: look at it. If swapd was held up amid the swap, it is "
+        )
+        hint += "what was live, which came back with httpd's resume; then touch the tarball."
     elif error.errno == errno.EBUSY:
         hint += f"Something is mounted on {plan.site.live}."
     return Failed("cannot-swap", f"{plan.site.live}: {error.strerror}", hint)
