@@ -114,6 +114,7 @@ def _commit(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> None:
     context = ledger.context
     ledger.enter(Stage.PAUSE)
     with pause.found(site.pause, context.layout) as found:
+        ledger.enter(Stage.SWAP)
         if found is None:
             swap.commit(plans)
             context.emit(events.no_httpd(site.name, site.pause))

@@ -14,14 +14,18 @@ PATIENCE = 10.0  # seconds for systemctl on a loaded machine
 
 
 def control_group(pid: int) -> str:
-    """The path of the process's control group as systemd manages it; empty when the process is gone."""
+    """The path of the process's control group as systemd manages it; empty when the process is gone.
+
+    In the unified hierarchy where systemd has it, even if an older one is there, too: it then keeps both alike.
+    """
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text(errors="replace").splitlines()
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    # cgroups(7): `0::PATH` is the unified hierarchy; where systemd does not run in it, it has one called after itself.
+    # cgroups(7): `0::PATH` is the unified hierarchy; where systemd does not use it, it has one called after itself.
     paths = {line.split(":", 2)[1]: line.split(":", 2)[2] for line in lines if line.count(":") >= 2}
-    return paths.get("name=systemd", paths.get("", ""))
+    unified = paths.get("", "")
+    return unified if unified not in ("", "/") else paths.get("name=systemd", unified)
 
 
 def is_in_service(pid: int, service: str) -> bool:

@@ -62,10 +62,11 @@ def deployment_fields(deployment: Deployment) -> dict[str, str | int]:
 def _pause_fields(pause: PauseCost | None) -> dict[str, str | int]:
     if pause is None:
         return {}
+    queues = " ".join(f"{queue.listener}={queue.queued}/{queue.limit}" for queue in pause.queues)
     return {
         "SWAPD_PAUSE_USEC": pause.duration_usec,
         "SWAPD_PAUSED": pause.processes,
-        "SWAPD_QUEUED": " ".join(f"{queue.listener}={queue.queued}/{queue.limit}" for queue in pause.queues),
+        **({"SWAPD_QUEUED": queues} if queues else {}),
         "SWAPD_OVERFLOWED": pause.overflowed,
         "SWAPD_DROPPED": pause.dropped,
     }
