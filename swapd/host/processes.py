@@ -16,8 +16,8 @@ from swapd.model.record import ProcessIdentity
 
 STOPPED = "T"
 # A zombie or a dead process runs nothing, and never shows T (a child that exits while its parent is stopped stays Z).
-AT_REST = frozenset("TZX")
 _AT_REST_BYTES = frozenset(b"TZX")
+_AT_REST = frozenset({b"T", b"Z", b"X"})
 
 
 def kernel_name(name: str) -> str:
@@ -53,12 +53,13 @@ def read_status(pid: int) -> Status | None:
 
 
 class Process:
-    """A running process, held by a pidfd and an open ``/proc/PID/stat``. Close it."""
+    """A running process, held by a pidfd and an open ``/proc/PID/stat``; several threads, each by its own. Close it."""
 
-    __slots__ = ("_pidfd", "_stat", "identity", "name", "threads")
+    __slots__ = ("_pidfd", "_stat", "_threads", "identity", "name", "threads")
 
     def __init__(self, pid: int) -> None:
         """Raises ``ProcessLookupError`` when there is no such process."""
+        self._threads: dict[str, int] = {}
         self._pidfd = os.pidfd_open(pid)
         try:
             self._stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
@@ -77,10 +78,28 @@ class Process:
         self.identity = ProcessIdentity(pid, status.start_time)
         self.name = status.name
         self.threads = status.threads
+        if self.threads > 1:
+            self._hold_threads()
+
+    def _hold_threads(self) -> None:
+        """Opens the threads that are not held yet."""
+        directory = f"/proc/{self.identity.pid}/task"
+        try:
+            for thread in os.listdir(directory):
+                if thread not in self._threads:
+                    try:
+                        self._threads[thread] = os.open(f"{directory}/{thread}/stat", os.O_RDONLY | os.O_CLOEXEC)
+                    except (FileNotFoundError, ProcessLookupError):
+                        continue
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # it is gone
 
     def close(self) -> None:
         os.close(self._pidfd)
         os.close(self._stat)
+        for descriptor in self._threads.values():
+            os.close(descriptor)
+        self._threads.clear()
 
     def state(self) -> str:
         """The state letter of proc(5), of the process's first thread; ``X`` once the process is gone."""
@@ -91,27 +110,44 @@ class Process:
         return chr(line[line.rindex(b")") + 2]) if line else "X"
 
     def is_at_rest(self) -> bool:
-        """Whether the process's first thread runs nothing: ``state`` without making a string of it, for the window."""
+        """Whether none of its threads runs: they stop one by one, and the first says nothing of the others.
+
+        For the window: nothing is made of a reading but what is asked, and threads are looked for only when there are
+        more than are held.
+        """
+        alive = self._count_resting_threads()
+        if alive < 0:
+            return False
+        # After the threads: one that was made meanwhile is counted here, and was made by one that ran.
         try:
             line = os.pread(self._stat, 512, 0)
         except ProcessLookupError:
             return True
-        return not line or line[line.rindex(b")") + 2] in _AT_REST_BYTES
-
-    def are_threads_at_rest(self) -> bool:
-        """Whether none of its threads runs: they stop one by one, and the first says nothing of the others."""
-        if self.threads == 1:
+        if not line:
             return True
-        directory = f"/proc/{self.identity.pid}/task"
-        try:
-            for thread in os.listdir(directory):
-                with open(f"{directory}/{thread}/stat", "rb", buffering=0) as file:
-                    line = file.read(512)
-                if line and line[line.rindex(b")") + 2] not in _AT_REST_BYTES:
-                    return False
-        except (FileNotFoundError, ProcessLookupError):
-            return self.is_at_rest()
+        fields = line[line.rindex(b")") :].split(b" ", 19)
+        if fields[1] not in _AT_REST:
+            return False
+        if int(fields[18]) > alive:
+            self._hold_threads()
+            return False  # not known: ask again
         return True
+
+    def _count_resting_threads(self) -> int:
+        """How many of the held threads are there, or -1 when one of them runs; one that is alone is not held."""
+        if not self._threads:
+            return 1
+        alive = 0
+        for descriptor in self._threads.values():
+            try:
+                line = os.pread(descriptor, 512, 0)
+            except ProcessLookupError:
+                continue
+            if line:
+                if line[line.rindex(b")") + 2] not in _AT_REST_BYTES:
+                    return -1
+                alive += 1
+        return alive
 
     def send(self, number: signal.Signals) -> None:
         """Sends the signal; a process that has ended is fine. Raises ``PermissionError`` where it is not ours."""

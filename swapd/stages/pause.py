@@ -161,7 +161,7 @@ def _wait(group: list[Process] | tuple[Process, ...], deadline: float) -> bool:
 
 
 def _restless(group: Iterable[Process]) -> list[Process]:
-    return [process for process in group if not (process.is_at_rest() and process.are_threads_at_rest())]
+    return [process for process in group if not process.is_at_rest()]
 
 
 def _resume(quarry: Quarry) -> None:

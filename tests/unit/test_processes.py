@@ -103,13 +103,38 @@ class TestProcess:
             process = Process(child.pid)
             try:
                 assert process.threads == 2
-                assert not process.are_threads_at_rest()
+                assert not process.is_at_rest()
                 process.send(signal.SIGSTOP)
-                wait_until(process.are_threads_at_rest, "every thread to stop")
+                wait_until(process.is_at_rest, "every thread to stop")
                 process.send(signal.SIGCONT)
-                wait_until(lambda: not process.are_threads_at_rest(), "the threads to go on")
+                wait_until(lambda: not process.is_at_rest(), "the threads to go on")
             finally:
                 process.close()
+
+    def test_a_thread_that_came_later_is_seen_too(self) -> None:
+        program = (
+            "import threading, time\n"
+            "def spin():\n"
+            "    while True: pass\n"
+            "input(); threading.Thread(target=spin, daemon=True).start(); print(flush=True); time.sleep(1000)"
+        )
+        with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            process = Process(child.pid)
+            try:
+                assert process.threads == 1
+                child.stdin.write(b"\n")
+                child.stdin.flush()
+                child.stdout.readline()
+                process.send(signal.SIGSTOP)
+                wait_until(process.is_at_rest, "every thread to stop")
+                states = {path.read_text().split()[2] for path in Path(f"/proc/{child.pid}/task").glob("*/stat")}
+                assert states == {"T"}
+                assert len(process._threads) == 2
+            finally:
+                process.close()
+                child.kill()
 
     @pytest.mark.root
     def test_one_that_is_not_ours(self, httpd: Httpd) -> None:
