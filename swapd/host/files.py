@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -102,7 +101,7 @@ def write_durably(path: Path, content: bytes, mode: int = 0o644, *, through: boo
 
     Without ``through`` a power cut may still bring the old one back.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:
@@ -176,7 +175,7 @@ def remove_tree(parent: int, name: str) -> None:
                 items = [(item.name, item.is_dir(follow_symlinks=False)) for item in listing]
             for item, is_directory in items:
                 if is_directory:
-                    moved = f"{REMOVING}{secrets.token_hex(8)}"
+                    moved = f"{REMOVING}{os.urandom(8).hex()}"
                     os.rename(item, moved, src_dir_fd=descriptor, dst_dir_fd=parent)
                     waiting.append(moved)
                 else:

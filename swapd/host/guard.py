@@ -11,13 +11,11 @@ import subprocess
 from collections.abc import Iterator
 
 from swapd.host.guardian import ARMED, DISMISSED
-from swapd.host.linux import memory_locked
+from swapd.host.linux import memory_locked, take_precedence
 from swapd.host.programs import own_program
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
 
-# Resuming 400 processes that all want the processor at once takes 72 ms at nice 0, and 8 ms at nice -10.
-NICENESS = -10
 ARMING_PATIENCE = 10.0  # seconds for a new process to start on a loaded machine
 ENDING_PATIENCE = 2.0  # seconds for a guardian that is not needed any more: one that was itself stopped never ends
 
@@ -33,10 +31,10 @@ def guarded(layout: Layout, lock: int) -> Iterator[None]:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     niceness = os.getpriority(os.PRIO_PROCESS, 0)
     try:
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+        # Before we take precedence: its start takes longer than the pause, and must not take the processor from httpd.
         guardian = _arm(layout, lock)
         try:
+            take_precedence()
             with memory_locked():
                 gc.disable()
                 yield

@@ -15,7 +15,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from swapd.host.linux import prctl_set_name
+from swapd.host.linux import prctl_set_name, take_precedence
 from swapd.host.resume import hold, resume_recorded
 from swapd.model.record import PauseRecord
 
@@ -37,6 +37,7 @@ def main() -> None:
     except FileNotFoundError:
         return  # the pauser died before it stopped anything, and somebody has tidied up after it
     held = hold(record)
+    take_precedence()
     try:
         os.write(1, ARMED)
     except BrokenPipeError:

@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
+# Looked up here, because the first look takes 40 µs, and the first call is made while httpd is stopped.
+_renameat2 = _libc.renameat2
+_renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
 
 AT_FDCWD = -100
 RENAME_NOREPLACE = 1
@@ -37,7 +40,7 @@ def _check(result: int, operation: str, *paths: str) -> None:
 def renameat2(old: str, new: str, flags: int, *, old_dir: int = AT_FDCWD, new_dir: int = AT_FDCWD) -> None:
     """rename(2) with flags; ``OSError`` as the manual page lists them, EINVAL where the filesystem has no such flag."""
     # glibc has the wrapper since 2.28; ctypes lets the interpreter lock go during the call.
-    _check(_libc.renameat2(old_dir, os.fsencode(old), new_dir, os.fsencode(new), flags), "renameat2", old, new)
+    _check(_renameat2(old_dir, os.fsencode(old), new_dir, os.fsencode(new), flags), "renameat2", old, new)
 
 
 def syncfs(descriptor: int) -> None:
@@ -110,6 +113,16 @@ def mount_points() -> list[str]:
     # The fifth field of proc(5)'s mountinfo, with octal escapes for blanks and backslashes.
     lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
     return [os.fsdecode(line.split(b" ")[4].decode("unicode_escape").encode("latin-1")) for line in lines]
+
+
+# Resuming 400 processes that all want the processor at once takes 72 ms at nice 0, and 8 ms at nice -10.
+NICENESS = -10
+
+
+def take_precedence() -> None:
+    """From now on this process comes before httpd's, where we may (RLIMIT_NICE)."""
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
 
 
 @contextlib.contextmanager

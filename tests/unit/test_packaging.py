@@ -18,7 +18,7 @@ import pytest
 
 import swapd
 from swapd.daemon import STOP_PATIENCE
-from swapd.host.guard import NICENESS
+from swapd.host.linux import NICENESS
 from swapd.model.errors import ExitStatus
 from swapd.model.layout import Layout
 from swapd.model.units import parse_duration
