@@ -10,7 +10,7 @@ IS_ROOT := $(filter 0,$(shell id -u))
 export PREFIX DESTDIR PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint venv test-packages deb deb-check rpm-check wheel wheel-check install uninstall clean
+.PHONY: help demo test soak bench lint venv test-packages deb deb-check rpm-check wheel wheel-check install uninstall clean
 
 help: ## Lists what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,6 +32,10 @@ endif
 
 soak: venv test-packages ## The long runs that `make test` leaves out: hundreds of kills at random moments
 	$(PYTEST) -m soak --timeout 7200 $(PYTEST_ARGS)
+
+# As root, like the hosts that it boots. BENCH=quick, or the name of one: BENCH='pause --quick'.
+bench: venv test-packages ## What a pause costs, and what visitors notice, beside other ways; BENCH=quick in a minute or two
+	@$(VENV)/bin/python -m tests.benchmarks $(if $(filter quick,$(BENCH)),--quick,$(BENCH))
 
 lint: venv ## ruff and mypy
 	$(VENV)/bin/ruff check . packaging/bootstrap-venv packaging/launcher
