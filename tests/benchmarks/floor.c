@@ -9,7 +9,7 @@
  *
  * What it leaves out, and swapd has: the search for the masters, names and PID namespaces; processes that somebody else
  * had stopped; children of children; threads; a record of what is stopped, and a guardian that resumes it; a deadline;
- * signals held off; every error but those that would make the figure worthless.
+ * signals held off; the listeners' queues; every error but those that would make the figure worthless.
  */
 #define _GNU_SOURCE
 #include <err.h>

@@ -59,7 +59,7 @@ def main() -> None:
         pauser = Pauser(LIVE)
 
         def swap(mark: str) -> int:  # noqa: ARG001 - the staged tree is the other release by itself
-            return pauser.swap(STAGED)[0]
+            return pauser.swap(STAGED).duration_usec
 
     run(plan, swap)
 

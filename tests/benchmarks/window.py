@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 
 from swapd.host import records
-from swapd.host.linux import RENAME_EXCHANGE, renameat2, settle_process
+from swapd.host.files import identify
+from swapd.host.linux import settle_process
+from swapd.host.renames import swap_paths
 from swapd.model.config_parser import parse_document
 from swapd.model.layout import Layout
-from swapd.model.release import SiteName
+from swapd.model.record import How, PathSwap
+from swapd.model.release import PauseCost, SiteName
 from swapd.stages import pause
 
 
@@ -28,21 +31,22 @@ class Pauser:
         self.rules = site.pause
         records.make_state_directories(self.layout, SiteName("bench"))
 
-    def swap(self, staged: str) -> tuple[int, int]:
-        """Exchanges the trees under a pause; its microseconds and its processes."""
-        with pause.found(self.rules, self.layout) as quarry:
-            if quarry is None:
+    def swap(self, staged: str) -> PauseCost:
+        """Exchanges the trees under a pause."""
+        swaps = [PathSwap(How.EXCHANGE, staged, self.live, identify(Path(staged)))]
+        costs: list[PauseCost] = []
+        with pause.found(self.rules, self.layout) as found:
+            if found is None:
                 raise SystemExit("no httpd runs")
-            with pause.paused(quarry, self.rules, self.layout) as window:
-                renameat2(staged, self.live, RENAME_EXCHANGE)
-        assert window.cost is not None
-        return window.cost.duration_usec, window.cost.processes
+            with pause.paused(found, self.rules, self.layout, ended=costs.append):
+                swap_paths(swaps)
+        return costs[0]
 
 
 def main() -> None:
     staged, live = sys.argv[1:]
-    usec, processes = Pauser(live).swap(staged)
-    print(usec * 1000, processes)
+    cost = Pauser(live).swap(staged)
+    print(cost.duration_usec * 1000, cost.processes)
 
 
 if __name__ == "__main__":
