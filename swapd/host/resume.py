@@ -91,7 +91,7 @@ def hold(record: PauseRecord) -> dict[ProcessIdentity, Process]:
 
 
 def resume_recorded(record: PauseRecord, held: Mapping[ProcessIdentity, Process] = MappingProxyType({})) -> int:
-    """Resumes the recorded processes, children first, masters last; how many of them were stopped.
+    """Resumes the recorded processes, children first, masters last, and closes them; how many of them were stopped.
 
     Before that, swaps of several renames that a crash left half done are undone. A process that was stopped before the
     pause stays so. Raises nothing for one that is gone or not ours.
@@ -99,14 +99,28 @@ def resume_recorded(record: PauseRecord, held: Mapping[ProcessIdentity, Process]
     if record.boot_id != boot_id():
         return 0
     put_back(record.undo)
-    # One by one, so that no lack of descriptors keeps any of them stopped; what they forked since comes afterwards.
+    # What they forked since first, as long as they rest: one that runs may end, and nothing leads to its children then.
+    count = _resume_forked(record)
+    # One by one, so that no lack of descriptors keeps any of them stopped.
     order = (*reversed(record.children), *record.masters)
-    count = sum(_resume(identity, record, held.get(identity)) for identity in order)
-    recorded = {identity.pid for identity in (*record.masters, *record.children)}
-    for process in processes.descendants(recorded, record.names, recorded):
-        count += _resume(process.identity, record, process)
-        process.close()
+    count += sum(_resume(identity, record, held.get(identity)) for identity in order)
+    return count + _resume_forked(record)  # for whom there was no descriptor before
+
+
+def _resume_forked(record: PauseRecord) -> int:
+    """Resumes what the recorded processes forked after the record was written; how many of them were stopped."""
+    recorded = (*record.masters, *record.children)
+    pids = {identity.pid for identity in recorded if _is_same(identity)}
+    count = 0
+    with contextlib.suppress(OSError):
+        for process in processes.descendants(pids, record.names, pids):
+            count += _resume(process.identity, record, process)
     return count
+
+
+def _is_same(identity: ProcessIdentity) -> bool:
+    status = processes.read_status(identity.pid)
+    return status is not None and status.start_time == identity.start_time
 
 
 def _resume(identity: ProcessIdentity, record: PauseRecord, held: Process | None) -> bool:
@@ -127,6 +141,5 @@ def _resume(identity: ProcessIdentity, record: PauseRecord, held: Process | None
     except PermissionError:
         return False
     finally:
-        if process is not held:
-            process.close()
+        process.close()
     return was_stopped
