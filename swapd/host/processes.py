@@ -17,7 +17,6 @@ from swapd.model.record import ProcessIdentity
 STOPPED = "T"
 # A zombie or a dead process runs nothing, and never shows T (a child that exits while its parent is stopped stays Z).
 _AT_REST_BYTES = frozenset(b"TZX")
-_AT_REST = frozenset({b"T", b"Z", b"X"})
 
 
 def kernel_name(name: str) -> str:
@@ -55,7 +54,7 @@ def read_status(pid: int) -> Status | None:
 class Process:
     """A running process, held by a pidfd and an open ``/proc/PID/stat``; several threads, each by its own. Close it."""
 
-    __slots__ = ("_pidfd", "_stat", "_threads", "identity", "name", "threads")
+    __slots__ = ("_alone", "_pidfd", "_stat", "_threads", "identity", "name")
 
     def __init__(self, pid: int) -> None:
         """Raises ``ProcessLookupError`` when there is no such process."""
@@ -77,9 +76,16 @@ class Process:
             raise
         self.identity = ProcessIdentity(pid, status.start_time)
         self.name = status.name
-        self.threads = status.threads
-        if self.threads > 1:
+        # num_threads, itrealvalue (which is always 0) and starttime, as proc(5) has them in a line: to look for this is
+        # quicker than to split the line.
+        self._alone = b" 1 0 %d " % status.start_time
+        if status.threads > 1:
             self._hold_threads()
+
+    @property
+    def threads(self) -> int:
+        """How many of its threads are known."""
+        return len(self._threads) or 1
 
     def _hold_threads(self) -> None:
         """Opens the threads that are not held yet."""
@@ -125,10 +131,10 @@ class Process:
             return True
         if not line:
             return True
-        fields = line[line.rindex(b")") :].split(b" ", 19)
-        if fields[1] not in _AT_REST:
+        state = line.rindex(b")") + 2
+        if line[state] not in _AT_REST_BYTES:
             return False
-        if int(fields[18]) > alive:
+        if (alive != 1 or line.find(self._alone, state) < 0) and int(line[state:].split(b" ", 18)[17]) > alive:
             self._hold_threads()
             return False  # not known: ask again
         return True
@@ -155,6 +161,16 @@ class Process:
             signal.pidfd_send_signal(self._pidfd, number)
         except ProcessLookupError:
             pass
+
+    def is_there(self) -> bool:
+        """Whether the process, or the zombie of it, still has its number."""
+        try:
+            signal.pidfd_send_signal(self._pidfd, 0)
+        except PermissionError:
+            pass
+        except ProcessLookupError:
+            return False
+        return True
 
     def may_signal(self) -> bool:
         """Whether the kernel would let us signal it."""
@@ -200,9 +216,10 @@ def child_pids(pid: int) -> list[int]:
 class Parent:
     """A process whose children are asked for again and again, by a descriptor that stays open. Close it."""
 
-    __slots__ = ("_children", "_pid", "_seen")
+    __slots__ = ("_children", "_pid", "_seen", "process")
 
     def __init__(self, process: Process) -> None:
+        self.process = process  # and whoever opened it closes it
         self._pid = process.identity.pid
         self._children = -1
         self._seen = b""
@@ -218,7 +235,7 @@ class Parent:
 
     def changed_child_pids(self) -> list[int]:
         """The children now; none when they are those of the last time."""
-        if self._children < 0:
+        if self._children < 0 or self.process.threads > 1:
             return child_pids(self._pid)
         try:
             content = _read_all(self._children)

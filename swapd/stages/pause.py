@@ -117,10 +117,14 @@ def _stop(quarry: Quarry, deadline: float) -> None:
 
     The last round looks at every process once more: at its end, all rest at once.
     """
-    known = {process.identity.pid for process in (*quarry.masters, *quarry.children, *quarry.already_stopped)}
     _send(quarry.masters, signal.SIGSTOP)
     _wait(quarry.masters, deadline)
     _send(quarry.children, signal.SIGSTOP)
+    # A fork that was under way may end after the SIGSTOP: only those that rest have no new children any more.
+    _wait([parent.process for parent in quarry.forking], deadline)
+    # Nor is a number of one that has ended given to a new child any more.
+    held = (*quarry.masters, *quarry.children, *quarry.already_stopped)
+    known = {process.identity.pid for process in held if process.is_there()}
     while True:
         forked = [pid for parent in quarry.forking for pid in parent.changed_child_pids()]
         new = processes.open_named(forked, quarry.names, known)

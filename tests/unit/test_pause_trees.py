@@ -1,0 +1,224 @@
+"""The pause's own algorithm, and what resumes after it, over drawn lives of simulated processes.
+
+The processes and their time are simulated, because the real kernel cannot be told when to give a number away again,
+when a fork ends or a thread begins: ``tests/support/simulated.py``. What the pause does with real ones is in
+``test_pause.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from swapd.host import processes, quarry, resume
+from swapd.host.listeners import Counters
+from swapd.host.quarry import Quarry, find_quarry
+from swapd.model.config import Pause, PauseMode
+from swapd.model.errors import Failed
+from swapd.model.record import PauseRecord
+from swapd.stages import pause
+from tests.support.simulated import HTTPD, STEP, Fate, Role, Simulated, Simulation
+
+RULES = Pause(PauseMode.ALWAYS, (HTTPD,), 1.0)
+DEADLINES = (0.02, 0.005, 0.002, 0.0005)  # seconds from the first signal on
+PHASES = (Phase.generate, Phase.shrink)
+fates = st.binary(min_size=600, max_size=600)
+
+
+class NoListeners:
+    """Simulated processes have none."""
+
+    def __init__(self, _: Iterable[int]) -> None:
+        pass
+
+    def counters(self) -> Counters:
+        return Counters(0, 0, 0)
+
+
+class Killed(BaseException):
+    """The pauser does nothing any more."""
+
+
+def grow(fate: Fate) -> tuple[Simulation, list[Simulated]]:
+    """One or two servers as they stood before the pause, and their masters."""
+    simulation = Simulation(fate)
+    masters = [simulation.spawn(Role.FORKING) for _ in range(1 + fate.pick(2))]
+    for master in masters:
+        children = [simulation.spawn(Role.LEAF, master) for _ in range(fate.pick(4))]
+        if fate.pick(2):
+            nursery = simulation.spawn(Role.FORKING, master)
+            children += [nursery, *(simulation.spawn(Role.LEAF, nursery) for _ in range(1 + fate.pick(2)))]
+        for process in (master, *children):
+            if fate.pick(12) == 1:
+                simulation.stop_by_others(process)
+    return simulation, masters
+
+
+@contextlib.contextmanager
+def driven(simulation: Simulation, masters: list[Simulated]) -> Iterator[None]:
+    """Within, swapd sees the simulated processes and their time, and no others."""
+
+    def find_masters(*_: object) -> list[int]:
+        return [master.identity.pid for master in masters if master.threads[0].state != "X"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "child_pids", simulation.child_pids)
+        patch.setattr(processes, "read_status", simulation.read_status)
+        for module in (processes, quarry, resume):
+            patch.setattr(module, "Process", simulation.open)
+        patch.setattr(quarry, "Parent", simulation.parent)
+        patch.setattr(quarry, "find_masters", find_masters)
+        patch.setattr(quarry, "Listeners", NoListeners)
+        patch.setattr(pause, "time", simulation)
+        patch.setattr(pause, "os", SimpleNamespace(sched_yield=simulation.sched_yield, getpid=os.getpid))
+        yield
+
+
+class Pauser:
+    """What a pause does, without its guardian, its listeners and the disk."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        self.quarry: Quarry = find_quarry(RULES, 0.0)
+        self.record: PauseRecord = pause._record(self.quarry, RULES, ())
+        simulation.are_numbers_reused = True
+        for _ in range(simulation.fate.pick(8)):  # a guardian is started
+            simulation.step()
+        self.deadline = simulation.deadline = simulation.steps * STEP + DEADLINES[simulation.fate.pick(4)]
+
+    def stop(self) -> bool:
+        """Whether the window opened."""
+        try:
+            pause._stop(self.quarry, self.deadline)
+        except Failed as failed:
+            assert failed.problem == "pause-timed-out"
+            assert self.simulation.steps * STEP > self.deadline
+            return False
+        return True
+
+    def resume(self) -> None:
+        pause._resume(self.quarry)
+
+
+def restless(simulation: Simulation, found: Quarry) -> list[Simulated]:
+    """What should rest in the window, and does not.
+
+    Not what a process made that has no children of httpd's: that may be about to become another program. Nor an orphan
+    that nobody had seen: nothing tells that it was httpd's.
+    """
+    held = {process.identity for process in (*found.masters, *found.children)}
+    forking: set[Any] = {parent.identity for parent in found.forking}  # type: ignore[attr-defined]
+    return [
+        process
+        for process in simulation.everybody
+        if not process.is_at_rest and (process.identity in held or is_new(process, forking))
+    ]
+
+
+def is_new(process: Simulated, forking: set[Any]) -> bool:
+    return process.role is Role.LEAF and process.parent is not None and process.parent.identity in forking
+
+
+def check_signals(simulation: Simulation, masters: list[Simulated]) -> None:
+    """Nobody was signalled who is none of ours, or whom somebody else had stopped."""
+    ours = set(simulation.below({master.identity for master in masters}))
+    for process, _ in simulation.signals:
+        assert process in ours
+        assert not process.stopped_by_others
+    for process in simulation.everybody:
+        if process.stopped_by_others:
+            assert process.threads[0].state == "T"
+
+
+def stopped(simulation: Simulation) -> list[Simulated]:
+    """What the pause left stopped, once all signals have taken effect."""
+    simulation.settle()
+    return [
+        process
+        for process in simulation.everybody
+        if not process.stopped_by_others and any(thread.state == "T" for thread in process.threads)
+    ]
+
+
+@settings(max_examples=1000, phases=PHASES)
+@given(fates)
+def test_all_rest_when_the_window_opens_and_none_after_it(drawn: bytes) -> None:
+    simulation, masters = grow(Fate(drawn))
+    with driven(simulation, masters):
+        pauser = Pauser(simulation)
+        if pauser.stop():
+            assert restless(simulation, pauser.quarry) == []
+            assert simulation.steps * STEP <= pauser.deadline
+        count = len(simulation.signals)
+        pauser.resume()
+    found = {process.identity: process for process in simulation.everybody}
+    leading = {found[process.identity] for process in pauser.quarry.masters}
+    order = [process in leading for process, _ in simulation.signals[count:]]
+    assert order == sorted(order), "children first"
+    assert {number for _, number in simulation.signals[count:]} <= {signal.SIGCONT}
+    assert stopped(simulation) == []
+    check_signals(simulation, masters)
+
+
+def is_findable(process: Simulated, record: PauseRecord) -> bool:
+    """Whether the record leads to the process, by its parents as they are now."""
+    recorded = {*record.masters, *record.children}
+    line: Simulated | None = process
+    while line is not None and line.identity not in recorded and line.name == HTTPD:
+        line = line.parent
+    return line is not None and line.identity in recorded
+
+
+@settings(max_examples=1000, phases=PHASES)
+@given(fates, st.integers(1, 200), st.booleans())
+def test_what_a_dead_pauser_left_is_resumed(drawn: bytes, call: int, is_held: bool) -> None:
+    """Killed at any of its calls; ``is_held``: by a guardian that took hold of the processes beforehand."""
+    simulation, masters = grow(Fate(drawn))
+
+    def die() -> None:
+        raise Killed
+
+    with driven(simulation, masters):
+        pauser = Pauser(simulation)
+        held = resume.hold(pauser.record) if is_held else {}
+        simulation.at_call[simulation.calls + call] = die
+        with contextlib.suppress(Killed):
+            pauser.stop()
+            pauser.resume()
+        simulation.at_call.clear()
+        simulation.deadline = float("inf")
+        for _ in range(simulation.fate.pick(16)):
+            simulation.step()
+        lost = [process for process in simulation.everybody if not is_findable(process, pauser.record)]
+        resume.resume_recorded(pauser.record, held)
+    assert [process for process in stopped(simulation) if process not in lost] == []
+    check_signals(simulation, masters)
+
+
+@settings(max_examples=500, phases=PHASES)
+@given(fates, st.integers(1, 200))
+def test_a_pauser_that_hung_leaves_nothing_stopped(drawn: bytes, call: int) -> None:
+    """At any of its calls; meanwhile its guardian resumed all, and it goes on past its deadline."""
+    simulation, masters = grow(Fate(drawn))
+    with driven(simulation, masters):
+        pauser = Pauser(simulation)
+
+        def hang() -> None:
+            simulation.steps += round(max(pauser.deadline - simulation.steps * STEP, 0) / STEP)
+            simulation.deadline = float("inf")
+            resume.resume_recorded(pauser.record)
+            simulation.deadline = pauser.deadline
+
+        simulation.at_call[simulation.calls + call] = hang
+        pauser.stop()
+        pauser.resume()
+    assert stopped(simulation) == []
+    check_signals(simulation, masters)
