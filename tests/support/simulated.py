@@ -278,9 +278,6 @@ class Held:
         return self.process.threads[0].state
 
     def is_at_rest(self) -> bool:
-        return self.state() in AT_REST
-
-    def are_threads_at_rest(self) -> bool:
         self._simulation._pass_time()
         return self.process.is_at_rest
 
