@@ -8,7 +8,7 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from swapd.host.guardian import ARMED, DISMISSED
 from swapd.host.linux import memory_locked, take_precedence
@@ -21,7 +21,7 @@ ENDING_PATIENCE = 2.0  # seconds for a guardian that is not needed any more: one
 
 
 @contextlib.contextmanager
-def guarded(layout: Layout, lock: int) -> Iterator[None]:
+def guarded(layout: Layout, lock: int) -> Iterator[Guardian]:
     """Within, the processes of the pause record are resumed by a guardian should we die or hang.
 
     No garbage collection, and no signal: a KeyboardInterrupt could strike amid the resuming, a terminal's Ctrl-Z would
@@ -37,20 +37,42 @@ def guarded(layout: Layout, lock: int) -> Iterator[None]:
             take_precedence()
             with memory_locked():
                 gc.disable()
-                yield
+                yield guardian
         finally:
             gc.enable()
-            _dismiss(guardian)
+            guardian.dismiss()
     finally:
         os.setpriority(os.PRIO_PROCESS, 0, niceness)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _arm(layout: Layout, lock: int) -> subprocess.Popen[bytes]:
+class Guardian:
+    """The process that resumes for us."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def take(self, pids: Iterable[int]) -> None:
+        """Has it resume these, too; before they are stopped."""
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.write(b"".join(b"%d\n" % pid for pid in pids))
+
+    def dismiss(self) -> None:
+        """Ends it. Everything has been resumed, so that one that hangs may as well be killed."""
+        with contextlib.suppress(BrokenPipeError):
+            try:
+                self._process.communicate(DISMISSED, timeout=ENDING_PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.communicate()
+
+
+def _arm(layout: Layout, lock: int) -> Guardian:
     """A guardian that has read the pause record, holds its processes and stands by."""
     safe = "Nothing was stopped and the live release is untouched."
     try:
-        guardian = subprocess.Popen(
+        process = subprocess.Popen(
             own_program("swapd.host.guardian", str(layout.pause_record)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -61,23 +83,13 @@ def _arm(layout: Layout, lock: int) -> subprocess.Popen[bytes]:
     except OSError as error:
         raise Failed("no-guardian", f"the guardian cannot be started: {error.strerror}", safe) from error
     said = b""
-    if guardian.stdout is not None:
+    if process.stdout is not None:
         poll = select.poll()
-        poll.register(guardian.stdout, select.POLLIN)
+        poll.register(process.stdout, select.POLLIN)
         if poll.poll(ARMING_PATIENCE * 1000):
-            said = os.read(guardian.stdout.fileno(), len(ARMED))
+            said = os.read(process.stdout.fileno(), len(ARMED))
     if said != ARMED:
-        guardian.kill()
-        guardian.communicate()
+        process.kill()
+        process.communicate()
         raise Failed("no-guardian", "the guardian does not stand by", f"{safe} See journalctl -u swapd for why.")
-    return guardian
-
-
-def _dismiss(guardian: subprocess.Popen[bytes]) -> None:
-    """Ends it. Everything has been resumed, so that one that hangs may as well be killed."""
-    with contextlib.suppress(BrokenPipeError):
-        try:
-            guardian.communicate(DISMISSED, timeout=ENDING_PATIENCE)
-        except subprocess.TimeoutExpired:
-            guardian.kill()
-            guardian.communicate()
+    return Guardian(process)

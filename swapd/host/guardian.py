@@ -8,19 +8,22 @@ make each page that the pauser writes to in the window a copy first.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import sys
+import time
 import tomllib
 from pathlib import Path
 
 from swapd.host.linux import prctl_set_name, take_precedence
+from swapd.host.processes import Process
 from swapd.host.resume import hold, resume_recorded
-from swapd.model.record import PauseRecord
+from swapd.model.record import PauseRecord, ProcessIdentity
 
 ARMED = b"armed\n"
-DISMISSED = b"."
+DISMISSED = b"."  # pids, each with a line's end after it, may come before
 # Seconds after the pause's longest time: the pauser resumes at its own deadline; only when it does not, we do.
 GRACE = 0.05
 
@@ -42,11 +45,23 @@ def main() -> None:
         os.write(1, ARMED)
     except BrokenPipeError:
         return  # the pauser died before it stopped anything
+    if not _is_dismissed(time.monotonic() + record.max + GRACE, held):
+        resume_recorded(record, held)
+
+
+def _is_dismissed(deadline: float, held: dict[ProcessIdentity, Process]) -> bool:
+    """Waits; takes hold of the processes that the pauser names meanwhile, which it found later than the record."""
     poll = select.poll()
     poll.register(0, select.POLLIN)
-    if poll.poll((record.max + GRACE) * 1000) and os.read(0, 1) == DISMISSED:
-        return
-    resume_recorded(record, held)
+    while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
+        said = os.read(0, 1 << 16)
+        if not said or said.endswith(DISMISSED):
+            return bool(said)
+        for pid in map(int, said.split()):
+            with contextlib.suppress(OSError):
+                process = Process(pid)
+                held[process.identity] = process
+    return False
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def resume_recorded(record: PauseRecord, held: Mapping[ProcessIdentity, Process]
     """Resumes the recorded processes, children first, masters last, and closes them; how many of them were stopped.
 
     Before that, swaps of several renames that a crash left half done are undone. A process that was stopped before the
-    pause stays so. Raises nothing for one that is gone or not ours.
+    pause stays so. What is in ``held`` besides was found later, and is resumed, too. Raises nothing for one that is
+    gone or not ours.
     """
     if record.boot_id != boot_id():
         return 0
@@ -102,7 +103,8 @@ def resume_recorded(record: PauseRecord, held: Mapping[ProcessIdentity, Process]
     # What they forked since first, as long as they rest: one that runs may end, and nothing leads to its children then.
     count = _resume_forked(record)
     # One by one, so that no lack of descriptors keeps any of them stopped.
-    order = (*reversed(record.children), *record.masters)
+    found_later = [identity for identity in held if identity not in record.children and identity not in record.masters]
+    order = (*found_later, *reversed(record.children), *record.masters)
     count += sum(_resume(identity, record, held.get(identity)) for identity in order)
     return count + _resume_forked(record)  # for whom there was no descriptor before
 

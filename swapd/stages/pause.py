@@ -90,12 +90,12 @@ def paused(
     begin = end = 0.0
     before = quarry.counters
     try:
-        with guarded(layout, found.lock):
+        with guarded(layout, found.lock) as guardian:
             before = quarry.listeners.counters()
             records.stamp_pause(layout)
             begin = time.monotonic()
             try:
-                _stop(quarry, begin + rules.max)
+                _stop(quarry, begin + rules.max, guardian.take)
                 yield
             except OSError as error:
                 if time.monotonic() > begin + rules.max:
@@ -112,10 +112,11 @@ def paused(
             ended(_cost(quarry, before, end - begin))
 
 
-def _stop(quarry: Quarry, deadline: float) -> None:
+def _stop(quarry: Quarry, deadline: float, finds: Callable[[list[int]], object]) -> None:
     """Masters first, seen stopped: they fork no more. Then the children, until there are no new ones and all rest.
 
-    The last round looks at every process once more: at its end, all rest at once.
+    The last round looks at every process once more: at its end, all rest at once. ``finds`` is told of what the pause
+    record does not name.
     """
     _send(quarry.masters, signal.SIGSTOP)
     _wait(quarry.masters, deadline)
@@ -128,9 +129,12 @@ def _stop(quarry: Quarry, deadline: float) -> None:
     while True:
         forked = [pid for parent in quarry.forking for pid in parent.changed_child_pids()]
         new = processes.open_named(forked, quarry.names, known)
-        quarry.children.extend(new)
-        known.update(process.identity.pid for process in new)
-        _send(new, signal.SIGSTOP)
+        if new:
+            pids = [process.identity.pid for process in new]
+            finds(pids)
+            quarry.children.extend(new)
+            known.update(pids)
+            _send(new, signal.SIGSTOP)
         is_quiet = _wait((*quarry.masters, *quarry.children), deadline) and not new
         if time.monotonic() > deadline:
             raise Failed("pause-timed-out", "the pause reached its longest time before the swap", SAFE)

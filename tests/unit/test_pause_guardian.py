@@ -124,6 +124,27 @@ class TestGuardian:
         assert httpd.is_running()
         assert not layout.pause_record.exists()
 
+    def test_what_was_found_in_the_window_is_resumed_whatever_its_name_is(
+        self, layout: Layout, httpd: Httpd, pausers: list[Pauser]
+    ) -> None:
+        # A SIGSTOP may come when a new child has just become another program, such as a logger at the end of a pipe.
+        pausers.append(Pauser(layout, httpd))
+        (logger,) = httpd.workers[:1]
+        record = records.read_pause(layout)
+        assert record is not None
+        children = tuple(child for child in record.children if child.pid != logger)
+        records.write_pause(layout, dataclasses.replace(record, children=children, names=("another",)))
+        command = [sys.executable, "-m", "swapd.host.guardian", layout.pause_record]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(), bufsize=0
+        ) as guardian:
+            assert guardian.stdin is not None
+            assert guardian.stdout is not None
+            assert guardian.stdout.readline() == b"armed\n"
+            guardian.stdin.write(b"%d\n" % logger)
+        assert guardian.returncode == 0
+        wait_until(lambda: state_of(logger) == "S", "the logger to go on")
+
     def test_processes_that_were_stopped_before_stay_stopped(
         self, layout: Layout, httpd: Httpd, pausers: list[Pauser]
     ) -> None:
