@@ -1,15 +1,14 @@
 """A simulated kernel's processes, for what the real one cannot be made to do on demand.
 
-A number that is given to another process, a fork that is under way when the signal comes, a thread that starts between
-two looks: the real kernel does each now and then, and none when a test asks. So here time passes only within the calls
-that swapd makes, and what happens in it is drawn. What is real is everything of swapd's above ``Process`` and
-``Parent``, which ``tests/unit/test_processes.py`` has on the real kernel.
+A number that is another's by now, a fork that is under way when the signal comes: the real kernel does each now and
+then, and neither when a test asks. So here time passes only within the calls that swapd makes, and what happens in it
+is drawn. What is real is everything of swapd's above ``Process`` and ``Parent``, which have tests on the real kernel.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -32,6 +31,9 @@ class Role(Enum):
     STRANGER = auto()  # httpd by its name and not of the tree
 
 
+ENDINGS = {Role.FORKING: [15], Role.STRANGER: [15], Role.LEAF: [6, 7, 8, 9], Role.PROGRAM: [6, 7, 8, 9]}
+
+
 class Fate:
     """What happens next, drawn beforehand. At its end, and where it is zero, nothing unusual happens any more."""
 
@@ -39,7 +41,6 @@ class Fate:
         self._drawn = iter(drawn)
 
     def pick(self, count: int) -> int:
-        """One of 0 … count - 1."""
         return next(self._drawn, 0) % count
 
 
@@ -72,7 +73,7 @@ class Simulated:
 
 
 class Simulation:
-    """Processes, and the time in which they run: ``Process`` and ``Parent`` are ``open`` and ``parent`` of it."""
+    """Processes, and the time in which they run."""
 
     def __init__(self, fate: Fate) -> None:
         self.fate = fate
@@ -83,6 +84,8 @@ class Simulation:
         self.are_numbers_reused = False
         self.at_call: dict[int, Callable[[], object]] = {}
         self.everybody: list[Simulated] = []
+        self.leading: list[Simulated] = []  # the masters of what is stopped
+        self.looked_at: set[Simulated] = set()  # and found to rest, since the last wait or signal
         self.signals: list[tuple[Simulated, signal.Signals]] = []
         self._by_pid: dict[int, Simulated] = {}
         self._free: list[tuple[int, int]] = []  # numbers, and the step at which each became free
@@ -105,25 +108,20 @@ class Simulation:
         return self.steps * STEP
 
     def sleep(self, seconds: float) -> None:
+        self.looked_at.clear()
         self._pass_time(round(seconds / STEP))
 
     def sched_yield(self) -> None:
-        self._pass_time()
+        self.sleep(STEP)
 
     def child_pids(self, pid: int) -> list[int]:
         self._pass_time()
-        parent = self._by_pid.get(pid)
-        return [] if parent is None else self.child_pids_of(parent)
-
-    def child_pids_of(self, parent: Simulated) -> list[int]:
-        return [child.identity.pid for child in self.children(parent)]
+        return [child.identity.pid for child in self.children(self._by_pid.get(pid))]
 
     def read_status(self, pid: int) -> Status | None:
         self._pass_time()
         process = self._by_pid.get(pid)
-        if process is None:
-            return None
-        return Status(process.name, process.threads[0].state, 0, len(process.threads), process.identity.start_time)
+        return process and Status(process.name, process.threads[0].state, 0, 1, process.identity.start_time)
 
     def open(self, pid: int) -> Held:
         self._pass_time()
@@ -140,12 +138,15 @@ class Simulation:
         if process.threads[0].state == "X":
             return
         self.signals.append((process, number))
+        self.looked_at.clear()
+        if number == signal.SIGSTOP and process not in self.leading:
+            assert all(leader.is_at_rest for leader in self.leading), "masters first, and seen stopped"
         for thread in process.threads:
             if number == signal.SIGCONT:
                 thread.stops_at = -1
                 thread.state = "S" if thread.state == "T" else thread.state
             elif thread.state != "T":
-                thread.stops_at = self.steps + self.fate.pick(12)
+                thread.stops_at = self.steps + self.fate.pick(8) ** 2
 
     # What happens.
 
@@ -163,12 +164,15 @@ class Simulation:
         running = next((thread for thread in process.threads if thread.state in "RS"), None)
         if running is not None:
             running.state = "R"
-            self._act(process, running, action)
+            if action in ENDINGS[process.role]:
+                self.end(process)
+            else:
+                self._act(process, running, action)
 
     def settle(self) -> None:
-        """Until every signal that was sent has taken effect; nobody acts meanwhile."""
+        """Until every signal has taken effect; nobody acts meanwhile."""
         self.fate = Fate(b"")
-        for _ in range(20):
+        for _ in range(50):
             self.step()
 
     def _act(self, process: Simulated, thread: Thread, action: int) -> None:
@@ -176,9 +180,9 @@ class Simulation:
             case Role.FORKING, 1 | 2 | 3 | 4 | 5:
                 self.spawn(Role.LEAF, process)
             case Role.FORKING, 6 | 7 | 8 | 9:
-                self._reap_ended(process)
+                for child in filter(lambda child: child.has_ended, self.children(process)):
+                    self._reap(child)
             case Role.LEAF, 1 | 2:
-                self._reap_ended(process)
                 self.spawn(Role.PROGRAM, process)
             case Role.LEAF, 3 if not process.has_vforked:
                 process.has_vforked = self.spawn(Role.PROGRAM, process)
@@ -189,10 +193,6 @@ class Simulation:
             case Role.PROGRAM, 1 | 2 | 3:
                 process.name = OTHER
                 self._release_vfork(process)
-            case (Role.LEAF | Role.PROGRAM, 6 | 7 | 8 | 9) | (Role.FORKING | Role.STRANGER, 15):
-                self.end(process)
-            case Role.STRANGER, 1 | 2:
-                self.spawn(Role.STRANGER, process)
             case Role.LEAF, 14:
                 self.add_stranger()
 
@@ -228,11 +228,6 @@ class Simulation:
         if process.parent is None:
             self._reap(process)
 
-    def _reap_ended(self, parent: Simulated) -> None:
-        for child in self.children(parent):
-            if child.has_ended:
-                self._reap(child)
-
     def _reap(self, process: Simulated) -> None:
         for thread in process.threads:
             thread.state = "X"
@@ -247,19 +242,8 @@ class Simulation:
                 for thread in process.threads:
                     thread.state = "R" if thread.state == "D" else thread.state
 
-    def children(self, parent: Simulated) -> list[Simulated]:
-        return [process for process in self.everybody if process.parent is parent]
-
-    # What a test asks, at no cost of time.
-
-    def below(self, identities: Collection[ProcessIdentity]) -> Iterator[Simulated]:
-        """Processes that are now, or were at their birth, below one of those."""
-        for process in self.everybody:
-            line: Simulated | None = process
-            while line is not None and line.identity not in identities:
-                line = line.forked_by
-            if line is not None:
-                yield process
+    def children(self, parent: Simulated | None) -> list[Simulated]:
+        return [process for process in self.everybody if process.parent is parent is not None]
 
 
 class Held:
@@ -279,6 +263,8 @@ class Held:
 
     def is_at_rest(self) -> bool:
         self._simulation._pass_time()
+        if self.process.is_at_rest:
+            self._simulation.looked_at.add(self.process)
         return self.process.is_at_rest
 
     def is_there(self) -> bool:
@@ -295,7 +281,6 @@ class Parent:
 
     def __init__(self, simulation: Simulation, held: Held) -> None:
         self._simulation = simulation
-        self.identity = held.identity
         self._process = held.process
         self.process = held
         self._seen: list[int] = []
@@ -305,8 +290,8 @@ class Parent:
 
     def changed_child_pids(self) -> list[int]:
         self._simulation._pass_time()
-        pids = self._simulation.child_pids_of(self._process)
-        if pids == self._seen:
+        pids = [child.identity.pid for child in self._simulation.children(self._process)]
+        if pids == self._seen and len(self._process.threads) == 1:
             return []
         self._seen = pids
         return pids

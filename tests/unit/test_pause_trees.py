@@ -25,7 +25,7 @@ from swapd.model.config import Pause, PauseMode
 from swapd.model.errors import Failed
 from swapd.model.record import PauseRecord
 from swapd.stages import pause
-from tests.support.simulated import HTTPD, STEP, Fate, Role, Simulated, Simulation
+from tests.support.simulated import HTTPD, STEP, Fate, Role, Simulated, Simulation, Thread
 
 RULES = Pause(PauseMode.ALWAYS, (HTTPD,), 1.0)
 DEADLINES = (0.02, 0.005, 0.002, 0.0005)  # seconds from the first signal on
@@ -56,6 +56,8 @@ def grow(fate: Fate) -> tuple[Simulation, list[Simulated]]:
         if fate.pick(2):
             nursery = simulation.spawn(Role.FORKING, master)
             children += [nursery, *(simulation.spawn(Role.LEAF, nursery) for _ in range(1 + fate.pick(2)))]
+        if fate.pick(3) == 1:
+            master.threads.append(Thread())
         for process in (master, *children):
             if fate.pick(12) == 1:
                 simulation.stop_by_others(process)
@@ -88,20 +90,22 @@ class Pauser:
     def __init__(self, simulation: Simulation) -> None:
         self.simulation = simulation
         self.quarry: Quarry = find_quarry(RULES, 0.0)
+        self.problem = ""
+        simulation.leading = [held.process for held in self.quarry.masters]  # type: ignore[attr-defined]
         self.record: PauseRecord = pause._record(self.quarry, RULES, ())
         simulation.are_numbers_reused = True
         for _ in range(simulation.fate.pick(8)):  # a guardian is started
             simulation.step()
-        self.deadline = simulation.deadline = simulation.steps * STEP + DEADLINES[simulation.fate.pick(4)]
+        longest = DEADLINES[simulation.fate.pick(4)]
+        self.has_time = longest == DEADLINES[0]  # for all that comes, unless one does not stop at all
+        self.deadline = simulation.deadline = simulation.steps * STEP + longest
 
     def stop(self) -> bool:
         """Whether the window opened."""
         try:
             pause._stop(self.quarry, self.deadline, lambda _: None)
         except Failed as failed:
-            if failed.problem != "pause-timed-out":
-                raise
-            assert self.simulation.steps * STEP > self.deadline
+            self.problem = failed.problem
             return False
         return True
 
@@ -115,24 +119,34 @@ def restless(simulation: Simulation, found: Quarry) -> list[Simulated]:
     Not what a process made that has no children of httpd's: that may be about to become another program. Nor an orphan
     that nobody had seen: nothing tells that it was httpd's.
     """
-    held = {process.identity for process in (*found.masters, *found.children)}
-    forking: set[Any] = {parent.identity for parent in found.forking}  # type: ignore[attr-defined]
+    held = held_by(found)
+    forking: set[Any] = {parent.process.identity for parent in found.forking}
     return [
         process
         for process in simulation.everybody
-        if not process.is_at_rest and (process.identity in held or is_new(process, forking))
+        if not process.is_at_rest and (process in held or is_new(process, forking))
     ]
+
+
+def held_by(found: Quarry) -> set[Simulated]:
+    return {held.process for held in (*found.masters, *found.children)}  # type: ignore[attr-defined]
 
 
 def is_new(process: Simulated, forking: set[Any]) -> bool:
     return process.role is Role.LEAF and process.parent is not None and process.parent.identity in forking
 
 
+def is_below(process: Simulated | None, masters: list[Simulated]) -> bool:
+    """Whether it is one of the masters, or was at its birth below one."""
+    while process is not None and process not in masters:
+        process = process.forked_by
+    return process is not None
+
+
 def check_signals(simulation: Simulation, masters: list[Simulated]) -> None:
     """Nobody was signalled who is none of ours, or whom somebody else had stopped."""
-    ours = set(simulation.below({master.identity for master in masters}))
     for process, _ in simulation.signals:
-        assert process in ours
+        assert is_below(process, masters)
         assert not process.stopped_by_others
     for process in simulation.everybody:
         if process.stopped_by_others:
@@ -157,12 +171,15 @@ def test_all_rest_when_the_window_opens_and_none_after_it(drawn: bytes) -> None:
         pauser = Pauser(simulation)
         if pauser.stop():
             assert restless(simulation, pauser.quarry) == []
+            assert simulation.looked_at >= held_by(pauser.quarry), "a last look at everything, and nothing after it"
             assert simulation.steps * STEP <= pauser.deadline
+        else:
+            assert simulation.steps * STEP > pauser.deadline
+            assert pauser.problem == "pause-timed-out"
+            assert not pauser.has_time or not all(process.is_at_rest for process in held_by(pauser.quarry))
         count = len(simulation.signals)
         pauser.resume()
-    found = {process.identity: process for process in simulation.everybody}
-    leading = {found[process.identity] for process in pauser.quarry.masters}
-    order = [process in leading for process, _ in simulation.signals[count:]]
+    order = [process in simulation.leading for process, _ in simulation.signals[count:]]
     assert order == sorted(order), "children first"
     assert {number for _, number in simulation.signals[count:]} <= {signal.SIGCONT}
     assert stopped(simulation) == []
@@ -215,6 +232,7 @@ def test_a_pauser_that_hung_leaves_nothing_stopped(drawn: bytes, call: int) -> N
         def hang() -> None:
             simulation.steps += round(max(pauser.deadline - simulation.steps * STEP, 0) / STEP)
             simulation.deadline = float("inf")
+            simulation.leading = []
             resume.resume_recorded(pauser.record)
             simulation.deadline = pauser.deadline
 
