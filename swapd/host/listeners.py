@@ -107,7 +107,7 @@ class Listeners:
         return Counters(*totals)
 
     def _is_httpds(self, seen: _Seen) -> bool:
-        if self._inodes:
+        if self._inodes is not None:
             return seen.inode in self._inodes
         return not self._groups or seen.group in self._groups
 
@@ -163,15 +163,19 @@ def _namespaces(pids: Iterable[int]) -> dict[int, int]:
     return found
 
 
-def _socket_inodes(pids: Iterable[int]) -> set[int]:
-    """The sockets that the processes have open, where we may know."""
+def _socket_inodes(pids: Iterable[int]) -> set[int] | None:
+    """The sockets that the processes have open; None where we may not know."""
     inodes = set()
     for pid in pids:
-        with contextlib.suppress(OSError):
+        try:
             for name in os.listdir(f"/proc/{pid}/fd"):
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(FileNotFoundError):
                     if match := re.fullmatch(r"socket:\[(\d+)\]", os.readlink(f"/proc/{pid}/fd/{name}")):
                         inodes.add(int(match[1]))
+        except PermissionError:
+            return None
+        except (FileNotFoundError, ProcessLookupError):
+            continue
     return inodes
 
 
