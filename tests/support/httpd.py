@@ -8,6 +8,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support.waiting import wait_until
@@ -43,10 +44,11 @@ def pids_called(name: str) -> list[int]:
 class Httpd:
     """A master and its workers. Close it; nothing of it is then left, stopped or not."""
 
-    def __init__(self, workers: int = 3, name: str = "") -> None:
+    def __init__(self, workers: int = 3, name: str = "", prefix: Sequence[str] = ()) -> None:
+        """``prefix`` is a command that runs the master in its own place, such as in another namespace."""
         self.name = name or unique_name()
         self._master = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.prefork", self.name, str(os.getpid())],
+            [*prefix, sys.executable, "-m", "tests.support.prefork", self.name, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=PROJECT,

@@ -3,7 +3,9 @@
 The master does what lines on its standard input say and answers each with a line, which ends with the pids that it
 made: ``fork N`` idle workers, ``busy N`` that compute, ``alien NAME`` a worker with another name, ``family N`` a
 worker with N children of its own, ``stuck FIFO`` one that stays in vfork(2), ``churn N`` keeps N short-lived
-workers going until the end. It never reaps anything but churned workers, so a worker that is killed stays a zombie.
+workers going until the end. ``listen BACKLOG`` is answered with the ports that it listens on from then on, of 127.0.0.1
+and, where there is IPv6, of [::1]; it accepts nothing. It never reaps anything but churned workers, so a worker that is
+killed stays a zombie.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -55,6 +58,7 @@ class Master:
     def __init__(self) -> None:
         self.churning = 0
         self.short_lived: set[int] = set()
+        self.listening: list[socket.socket] = []
 
     def obey(self, verb: str, argument: str) -> list[int]:
         match verb:
@@ -70,11 +74,26 @@ class Master:
                 reading, writing = os.pipe()
                 worker = fork(lambda: self._raise_family(int(argument), writing))
                 return [worker, *map(int, os.read(reading, 4096).split())]
+            case "listen":
+                return self._listen(int(argument))
             case "churn":
                 self.churning = int(argument)
                 return []
             case _:
                 raise ValueError(verb)
+
+    def _listen(self, backlog: int) -> list[int]:
+        ports = []
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            listening = socket.socket(family, socket.SOCK_STREAM)
+            self.listening.append(listening)
+            try:
+                listening.bind((address, 0))
+            except OSError:
+                continue
+            listening.listen(backlog)
+            ports.append(listening.getsockname()[1])
+        return ports
 
     @staticmethod
     def _raise_family(count: int, pipe: int) -> None:

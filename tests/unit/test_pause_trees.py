@@ -176,7 +176,8 @@ def test_all_rest_when_the_window_opens_and_none_after_it(drawn: bytes) -> None:
         else:
             assert simulation.steps * STEP > pauser.deadline
             assert pauser.problem == "pause-timed-out"
-            assert not pauser.has_time or not all(process.is_at_rest for process in held_by(pauser.quarry))
+            in_vfork = [process for process in held_by(pauser.quarry) if process.has_vforked]
+            assert in_vfork or not pauser.has_time
         count = len(simulation.signals)
         pauser.resume()
     order = [process in simulation.leading for process, _ in simulation.signals[count:]]
