@@ -39,11 +39,15 @@ def main() -> int:
 
 
 def _describe(server: Server) -> str:
-    load = Path("/proc/loadavg").read_text().split()[0]
-    return (
-        f"{os.cpu_count()} processors, Linux {platform.release()}, load {load} before; on the host "
+    processors = os.cpu_count() or 1
+    load = float(Path("/proc/loadavg").read_text().split()[0])
+    said = (
+        f"{processors} processors, Linux {platform.release()}, load {load} before; on the host "
         f"Apache {server.apache_version()}, {server.web.run('python3', '--version').strip()}"
     )
+    if load > processors / 2:
+        said += "\nThis machine has other work to do: all figures are too high, the highest ones most of all."
+    return said
 
 
 if __name__ == "__main__":
