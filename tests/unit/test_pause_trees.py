@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,7 +53,7 @@ def grow(fate: Fate) -> tuple[Simulation, list[Simulated]]:
     masters = [simulation.spawn(Role.FORKING) for _ in range(1 + fate.pick(2))]
     for master in masters:
         children = [simulation.spawn(Role.LEAF, master) for _ in range(fate.pick(4))]
-        if fate.pick(2):
+        if fate.pick(4):
             nursery = simulation.spawn(Role.FORKING, master)
             children += [nursery, *(simulation.spawn(Role.LEAF, nursery) for _ in range(1 + fate.pick(2)))]
         if fate.pick(3) == 1:
@@ -91,6 +91,7 @@ class Pauser:
         self.simulation = simulation
         self.quarry: Quarry = find_quarry(RULES, 0.0)
         self.problem = ""
+        self.finds: Callable[[list[int]], object] = lambda _: None
         simulation.leading = [held.process for held in self.quarry.masters]  # type: ignore[attr-defined]
         self.record: PauseRecord = pause._record(self.quarry, RULES, ())
         simulation.are_numbers_reused = True
@@ -103,7 +104,7 @@ class Pauser:
     def stop(self) -> bool:
         """Whether the window opened."""
         try:
-            pause._stop(self.quarry, self.deadline, lambda _: None)
+            pause._stop(self.quarry, self.deadline, self.finds)
         except Failed as failed:
             self.problem = failed.problem
             return False
@@ -163,7 +164,7 @@ def stopped(simulation: Simulation) -> list[Simulated]:
     ]
 
 
-@settings(max_examples=1000, phases=PHASES)
+@settings(max_examples=2000, phases=PHASES)
 @given(fates)
 def test_all_rest_when_the_window_opens_and_none_after_it(drawn: bytes) -> None:
     simulation, masters = grow(Fate(drawn))
@@ -208,6 +209,15 @@ def test_what_a_dead_pauser_left_is_resumed(drawn: bytes, call: int, is_held: bo
     with driven(simulation, masters):
         pauser = Pauser(simulation)
         held = resume.hold(pauser.record) if is_held else {}
+
+        def take(pids: list[int]) -> None:
+            for pid in pids:
+                with contextlib.suppress(OSError):
+                    process = processes.Process(pid)
+                    held[process.identity] = process
+
+        if is_held:
+            pauser.finds = take
         simulation.at_call[simulation.calls + call] = die
         with contextlib.suppress(Killed):
             pauser.stop()
@@ -216,7 +226,11 @@ def test_what_a_dead_pauser_left_is_resumed(drawn: bytes, call: int, is_held: bo
         simulation.deadline = float("inf")
         for _ in range(simulation.fate.pick(16)):
             simulation.step()
-        lost = [process for process in simulation.everybody if not is_findable(process, pauser.record)]
+        lost = [
+            process
+            for process in simulation.everybody
+            if process.identity not in held and not is_findable(process, pauser.record)
+        ]
         resume.resume_recorded(pauser.record, held)
     assert [process for process in stopped(simulation) if process not in lost] == []
     check_signals(simulation, masters)
