@@ -23,8 +23,8 @@ Act = Callable[[str], object]
 CHANGES = ("mkdir", "rmdir", "rename", "replace", "unlink", "remove", "symlink", "link", "chown", "fchown", "chmod")
 CHANGES += ("fchmod", "utime", "ftruncate", "truncate", "fsync", "fdatasync", "write")
 
-# What differs from one run to the next: UUIDs, random suffixes, digests, numbers of descriptors are not shown.
-_RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|(?<=[-.])[0-9a-f]{8,16}\b|(?<=@)[0-9a-f]{12}")
+# What differs from one run to the next: UUIDs, random suffixes, digests, inodes and descriptors are not shown.
+_RANDOM = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|(?<=[-.])[0-9a-f]{8,16}\b|(?<=@)[0-9a-f]{12}|(?<=:\[)\d+|(?<=#)\d+")
 
 
 def _shown(arguments: tuple[Any, ...]) -> str:

@@ -47,7 +47,8 @@ class Field:
     content: dict[str, str]
 
     def start(self, actor: str, step: str, is_once: bool = True) -> Daemon:
-        command = [sys.executable, "-m", "tests.crash.daemon", str(self.scratch.root), actor, step]
+        command = [sys.executable, "-m", "tests.crash.daemon", str(self.scratch.root)]
+        command += ["tests.crash.worker", actor, step]
         if is_once:
             command.append(str(self.scratch.root / "befallen"))
         daemon = Daemon(command, environment(), self.scratch.root / "daemon.log")

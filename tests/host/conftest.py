@@ -104,10 +104,7 @@ def nothing_left_behind(request: pytest.FixtureRequest, expected: Expected) -> I
         wait_until(lambda: not web.stopped_httpd(), "all httpd processes run", deadline=5)
     except NotYet as error:
         pytest.fail(f"{error}: {web.stopped_httpd()} are stopped")
-    # Of the daemon, of commands, and of systemd about the unit.
-    ours = ("SYSLOG_IDENTIFIER=swapd", "+", "_SYSTEMD_UNIT=swapd.service", "+", "UNIT=swapd.service")
-    loud = journal.records(web.host, "--priority=warning", *ours, after=before)
-    if surprising := [journal.describe(record) for record in loud if not expected.covers(record)]:
+    if surprising := journal.warnings(web.host, after=before, known=expected.covers):
         pytest.fail("unexpected journal lines:\n" + "\n".join(surprising))
     if (state := web.unit("ActiveState")) != "active":
         pytest.fail(f"swapd.service is {state} ({web.unit('Result')})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tests.host.machine import Host
@@ -41,6 +41,13 @@ def records(host: Host, *arguments: str, after: int = 0) -> list[Record]:
     lines = host.run("journalctl", "--output=json", "--all", *(arguments or ("--unit=swapd",))).stdout
     found = [_parse(json.loads(line)) for line in lines.splitlines()]
     return [record for record in found if int(record["__REALTIME_TIMESTAMP"]) > after]
+
+
+def warnings(host: Host, *, after: int, known: Callable[[Record], bool]) -> list[str]:
+    """What the daemon, commands and systemd said of swapd at warning or worse, and is not known."""
+    ours = ("SYSLOG_IDENTIFIER=swapd", "+", "_SYSTEMD_UNIT=swapd.service", "+", "UNIT=swapd.service")
+    loud = records(host, "--priority=warning", *ours, after=after)
+    return [describe(record) for record in loud if not known(record)]
 
 
 def of_deployment(found: Iterable[Record], deployment: str) -> list[Record]:

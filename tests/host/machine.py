@@ -272,7 +272,15 @@ def make_scratch() -> Path:
 
 def remove_scratch(scratch: Path) -> None:
     """Removes the directory and the cgroup of its name, once everything in there has ended."""
-    subprocess.run([*OWN_MOUNTS, "sh", "-c", REMOVE_SCRIPT, "remove", scratch.name], check=True)
+
+    def remove() -> bool:
+        command = [*OWN_MOUNTS, "sh", "-c", REMOVE_SCRIPT, "remove", scratch.name]
+        done.append(subprocess.run(command, text=True, capture_output=True))
+        return done[-1].returncode == 0
+
+    # Some kernels let go of a cgroup only a while after its last process was waited for: EBUSY.
+    done: list[subprocess.CompletedProcess[str]] = []
+    wait_until(remove, f"{scratch.name} is removed", explain=lambda: done[-1].stderr)
     scratch.rmdir()
 
 

@@ -29,6 +29,22 @@ def state_of(pid: int) -> str:
         return "X"
 
 
+def parent_of(pid: int) -> int:
+    """The parent's pid; 0 for a process that is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def name_of(pid: int) -> str:
+    """As the kernel has it; empty for a process that is gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def pids_called(name: str) -> list[int]:
     """Every process of this name, found without swapd's own code."""
     found = []
