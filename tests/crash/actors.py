@@ -1,8 +1,10 @@
-"""What may befall swapd at a step of its work. Each is done by the process that is about to take that step."""
+"""What may befall swapd: at a step of its work, done by the process that is about to take it; or at any moment."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -47,3 +49,23 @@ def die_with_daemon(_: str = "") -> None:
 def die_with_all(_: str = "") -> None:
     kill_guardian()
     die_with_daemon()
+
+
+def children_of(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def kill_something(daemon: int, source: random.Random) -> str:
+    """From outside: the daemon, its workers, the workers' children (the guardian), in any combination; which."""
+    workers = children_of(daemon)
+    groups = {"daemon": [daemon], "worker": workers, "guardian": [pid for it in workers for pid in children_of(it)]}
+    chosen = source.choice(
+        ["daemon", "worker", "guardian", "worker daemon", "worker guardian", "worker guardian daemon", "nothing"]
+    )
+    for group in chosen.split():
+        for pid in groups.get(group, ()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    return chosen

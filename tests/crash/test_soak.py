@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from swapd.ledger import is_retried
+from tests.crash.actors import kill_something
 from tests.support.httpd import Httpd
 from tests.support.sites import Scratch, leftovers
 from tests.support.tarballs import drop, release_of, site_content, write_tarball
@@ -24,32 +24,6 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "100"))
 LONGEST = 1.5  # seconds after the drop within which something is killed; a deployment takes about half as long
-
-
-def children_of(pid: int) -> list[int]:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
-def kill(*pids: int) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def kill_something(daemon: int, source: random.Random) -> str:
-    """The daemon, its worker, the worker's children (the guardian), in any combination."""
-    workers = children_of(daemon)
-    guardians = [child for worker in workers for child in children_of(worker)]
-    chosen = source.choice(["daemon", "worker", "guardian", "daemon worker", "worker guardian", "all", "nothing"])
-    if chosen == "all" or "worker" in chosen:
-        kill(*workers)
-    if chosen == "all" or "guardian" in chosen:
-        kill(*guardians)
-    if chosen == "all" or "daemon" in chosen:
-        kill(daemon)
-    return chosen
 
 
 def wait_ended(scratch: Scratch, release: str) -> None:
@@ -110,7 +84,7 @@ def test_kills_at_random(strategy: str, tmp_path: Path, scratch: Scratch, httpd:
             drop(tarball, incoming)
             time.sleep(source.uniform(0, LONGEST))
             history.append(kill_something(daemon.process.pid, source))
-            if "daemon" in history[-1] or history[-1] == "all":
+            if "daemon" in history[-1]:
                 wait_until(lambda: not daemon.is_alive(), "the daemon's end")  # noqa: B023 - called at once
                 daemon.kill()
                 daemon = scratch.start_daemon()
