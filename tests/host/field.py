@@ -207,8 +207,8 @@ class Field:
     def _story(self, deployment: str, found: list[journal.Record]) -> str:
         """What there is about a deployment: the journal's records, and its own."""
         told = [journal.describe(record) for record in journal.of_deployment(found, deployment)]
-        (path,) = self.web.host.path("/var/lib/swapd").glob(f"*/deployments/{deployment}.toml")
-        return "\n".join([deployment, *told, path.read_text()])
+        paths = self.web.host.path("/var/lib/swapd").glob(f"*/deployments/{deployment}.toml")
+        return "\n".join([deployment, *told, *(path.read_text() for path in paths)])
 
     def check_stops(self, limit: float = MAX + GUARDED) -> tuple[float, float]:
         """No process of httpd's was stopped for longer; how long at most, and by how much the looks were late.
