@@ -92,10 +92,22 @@ class Ledger:
         if crashed is not None:
             self.deployment = replace(self.deployment, attempt=crashed.attempt % MAX_ATTEMPTS + 1)
         self._is_begun = True
-        self.context.emit(events.deployment_started(self.deployment))
         self.deployment = replace(self.deployment, reason="under way")
-        self._write()
+        try:
+            self._write()
+        finally:
+            self.tell_start()
         self._mark(self.deployment)
+
+    def tell_start(self) -> None:
+        """The start record, once: after a crash between record and journal, recovery tells it.
+
+        That it is told is noted at once, in place, because the moment between the two must be as short as it can be.
+        """
+        if not self.deployment.starts:
+            self.context.emit(events.deployment_started(self.deployment))
+            self.deployment = replace(self.deployment, starts=1)
+            self._degrading("the record", lambda: records.note_start(self.context.layout, self.deployment))
 
     def intend(self, swaps: tuple[SwapIntent, ...]) -> None:
         """After this a crash during the swap can be told from one before it. Raises as ``begin``."""

@@ -42,6 +42,7 @@ def recover(site: Site, context: Context) -> None:
     for deployment in records.find_unfinished(context.layout, site.name):
         ledger = Ledger(site, context, deployment)
         try:
+            ledger.tell_start()
             if deployment.outcome is not Outcome.PENDING:
                 ledger.tell()
             elif _was_swapped(site, deployment):

@@ -7,9 +7,9 @@ import sys
 import click
 
 from swapd.host.eventlog import EventLog
-from swapd.ledger import Context
+from swapd.host.resume import resume_leftover
+from swapd.model import events
 from swapd.model.layout import Layout
-from swapd.recover import resume
 
 
 @click.command
@@ -17,10 +17,16 @@ from swapd.recover import resume
 def command(layout: Layout) -> None:
     """Resume whatever swapd stopped; safe at any time.
 
-    Waits for a pause that is going on, up to its longest time. What swapd did not stop stays as it is.
+    Waits for a pause that is going on, until it is overdue. What swapd did not stop stays as it is.
     """
-    count = resume(Context(layout, EventLog(layout, is_command=True).emit, lambda *_: None))
+    count, pauser = resume_leftover(layout)
     if count:
-        click.echo(f"resumed {count} processes")
+        report(layout, count, pauser)
     elif sys.stdout.isatty():  # the unit runs this at every stop, and the journal need not tell that all was well
         click.echo("nothing of swapd's was stopped")
+
+
+def report(layout: Layout, count: int, pauser: int) -> None:
+    """Says that so many processes were resumed, which the process ``pauser`` had stopped."""
+    EventLog(layout, is_command=True).emit(events.resumed_leftover(count, pauser))
+    click.echo(f"resumed {count} processes")

@@ -167,7 +167,8 @@ class Deployment(Recorded):
     previous: ReleaseId | None = None
     pause: PauseCost | None = None
     swaps: tuple[SwapIntent, ...] = ()  # of each live path, the main one first
-    is_told: bool = False  # the outcome is in the journal
+    starts: int = 0  # whether the start is in the journal: 0 or 1
+    is_told: bool = False  # whether the outcome is
     is_closed: bool = False  # and in the marker, and nothing is left to do
 
     @property

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "swapd"
 # what single commands are made of.
 ROOMS = [
     {"cli", "__main__"},
+    {"verbs"},
     {"commands"},
     {"demo", "packing"},
     {"daemon", "desk"},

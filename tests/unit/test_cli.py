@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 import swapd
-from swapd.cli import VERBS, main
+from swapd.cli import main
 from swapd.host import records
 from swapd.host.configuration import read_site
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, LiveRelease, SiteState, TreeIdentity, now
 from swapd.model.release import DeploymentId, ListenerQueue, Outcome, PauseCost, ReleaseId, SiteName
+from swapd.verbs import VERBS
 from tests.support.httpd import PROJECT
 from tests.support.sites import environment
 from tests.support.trees import texts, write_tree
