@@ -23,6 +23,8 @@ from swapd.stages.prepare import prepare
 from swapd.stages.prune import prune, releases_to_prune
 from swapd.stages.verify import verify
 
+RESTARTS = 4  # how often httpd may be restarted between being found and being stopped; each look takes some 100 ms
+
 
 def deploy(site: Site, upload: Upload, context: Context, patience: float = 0.0) -> Deployment:
     """Makes the upload's release live, or says why not: the deployment with its outcome, written everywhere.
@@ -111,6 +113,17 @@ def _commit(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> None:
     if not site.is_paused_for_swap:
         swap.commit(plans)
         return
+    for attempt in range(RESTARTS + 1):
+        try:
+            _commit_paused(site, plans, ledger)
+        except pause.Restarted:
+            if attempt == RESTARTS:
+                raise
+        else:
+            return
+
+
+def _commit_paused(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> None:
     context = ledger.context
     ledger.enter(Stage.PAUSE)
     with pause.found(site.pause, context.layout) as found:

@@ -15,6 +15,7 @@ from pathlib import Path
 from swapd.model.record import ProcessIdentity
 
 STOPPED = "T"
+ENDED = frozenset("ZX")
 # A zombie or a dead process runs nothing, and never shows T (a child that exits while its parent is stopped stays Z).
 _AT_REST_BYTES = frozenset(b"TZX")
 

@@ -27,7 +27,7 @@ from swapd.host.files import locked
 from swapd.host.guard import ARMING_PATIENCE, guarded
 from swapd.host.linux import boot_id
 from swapd.host.listeners import Counters
-from swapd.host.processes import Process
+from swapd.host.processes import ENDED, Process
 from swapd.host.quarry import Quarry, find_quarry, refuse_forbidden, warn_of_full_queues
 from swapd.host.resume import resume_abandoned
 from swapd.model.config import Pause
@@ -40,6 +40,10 @@ EAGER_LOOKS = 50  # most stop within the first ones; what takes longer gets the 
 SPIN = 50e-6
 LOCK_PATIENCE = 3 * ARMING_PATIENCE  # seconds, for the pauses of other sites
 SAFE = "Everything that was stopped has been resumed, and the live release is untouched."
+
+
+class Restarted(Failed):
+    """A master has ended since it was found: another may run by now, which nobody has stopped. Find them again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +85,9 @@ def paused(
     """In the body, every process of the quarry and every child it has by then is stopped, and was just seen stopped.
 
     They are resumed when the body ends, however it ends. The body is a rename or two and nothing else; ``undo`` is for
-    whoever resumes when we die amid several. ``ended`` is called after all is resumed,
-    whether the body ran or not. Raises ``Failed`` (``pause-timed-out``) when one does not stop in time;
-    everything is then resumed, and no body ran.
+    whoever resumes when we die amid several. ``ended`` is called after all is resumed, whether the body ran or not.
+    Raises ``Failed`` (``pause-timed-out``) when one does not stop in time, ``Restarted`` when a master has ended since
+    it was found; everything is then resumed, and no body ran.
     """
     quarry = found.quarry
     records.write_pause(layout, _record(quarry, rules, undo))
@@ -102,9 +106,11 @@ def paused(
                     raise Failed("pause-timed-out", "swapd itself was held up amid the pause", SAFE) from error
                 raise
             finally:
-                quarry.listeners.ask()
-                _resume(quarry)
-                end = time.monotonic()
+                try:
+                    quarry.listeners.ask()
+                finally:
+                    _resume(quarry)
+                    end = time.monotonic()
     finally:
         records.remove_pause(layout)
         if end:
@@ -115,8 +121,8 @@ def paused(
 def _stop(quarry: Quarry, deadline: float, finds: Callable[[list[int]], object]) -> None:
     """Masters first, seen stopped: they fork no more. Then the children, until there are no new ones and all rest.
 
-    The last round looks at every process once more: at its end, all rest at once. ``finds`` is told of what the pause
-    record does not name.
+    The last round looks at every process once more: at its end, all rest at once, under the masters that were found.
+    ``finds`` is told of what the pause record does not name.
     """
     _send(quarry.masters, signal.SIGSTOP)
     _wait(quarry.masters, deadline)
@@ -136,6 +142,8 @@ def _stop(quarry: Quarry, deadline: float, finds: Callable[[list[int]], object])
             known.update(pids)
             _send(new, signal.SIGSTOP)
         is_quiet = _wait((*quarry.masters, *quarry.children), deadline) and not new
+        if is_quiet and any(process.state() in ENDED for process in quarry.masters):
+            raise Restarted("httpd-restarted", "httpd was restarted, again and again, while it was being paused", SAFE)
         if time.monotonic() > deadline:
             raise Failed("pause-timed-out", "the pause reached its longest time before the swap", SAFE)
         if is_quiet:
@@ -175,7 +183,7 @@ def _restless(group: Iterable[Process]) -> list[Process]:
 def _resume(quarry: Quarry) -> None:
     """Children first, the master last: a master that ran before them would see its children stopped."""
     for process in (*reversed(quarry.children), *quarry.masters):
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):  # whatever it is, the others must go on
             process.send(signal.SIGCONT)
 
 

@@ -126,6 +126,19 @@ def test_one_that_exits_while_its_master_is_stopped_does_not_hang(httpd: Httpd, 
     wait_until(httpd.is_running, "all to run")
 
 
+def test_a_restart_between_finding_and_stopping_is_noticed(layout: Layout) -> None:
+    """The master that runs by then is not known: nothing may be swapped under it."""
+    name = unique_name()
+    with Httpd(workers=2, name=name) as old, pause.found(rules(name), layout) as found:
+        assert found is not None
+        old.close()
+        with Httpd(workers=2, name=name) as new:
+            with pytest.raises(pause.Restarted), pause.paused(found, rules(name), layout):
+                pytest.fail("the window opened")
+            assert state_of(new.master) == "S"
+    assert not layout.pause_record.exists()
+
+
 def test_children_that_are_forked_meanwhile_are_caught(httpd: Httpd, layout: Layout) -> None:
     costs: list[PauseCost] = []
     with pause.found(rules(httpd.name), layout) as found:

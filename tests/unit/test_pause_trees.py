@@ -174,6 +174,9 @@ def test_all_rest_when_the_window_opens_and_none_after_it(drawn: bytes) -> None:
             assert restless(simulation, pauser.quarry) == []
             assert simulation.looked_at >= held_by(pauser.quarry), "a last look at everything, and nothing after it"
             assert simulation.steps * STEP <= pauser.deadline
+            assert not any(leader.has_ended for leader in simulation.leading)
+        elif pauser.problem == "httpd-restarted":
+            assert any(leader.has_ended for leader in simulation.leading)
         else:
             assert simulation.steps * STEP > pauser.deadline
             assert pauser.problem == "pause-timed-out"
