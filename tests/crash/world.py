@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from swapd.host.configuration import read_site
+from swapd.model.config import Site
 from swapd.model.events import Event
 from swapd.model.record import Deployment
 from swapd.model.release import MARKER_SUFFIXES, Outcome, Upload
@@ -96,15 +97,22 @@ def in_lanes(work: Callable[[int], list[str]], count: int, lanes: int = PROCESSO
 
 
 class World:
-    """One site, brought to where a test begins: ``old`` is what its live path holds, None where there is none."""
+    """One site, brought to where a test begins: ``old`` is what its live path holds, None where there is none.
 
-    def __init__(self, root: Path, strategy: str, beginning: str, httpd: str = "", journal: Path | None = None) -> None:
+    With ``part``, a directory of the release, it has a second live path, at which that directory goes live.
+    """
+
+    def __init__(
+        self, root: Path, strategy: str, beginning: str, httpd: str = "", journal: Path | None = None, part: str = ""
+    ) -> None:
         self.scratch = Scratch(root)
         mode = {"mode": "always", "max": f"{MAX_PAUSE}s"} if httpd else {"mode": "never"}
-        self.incoming = self.scratch.add_site(httpd=httpd, strategy=strategy, keep=2, pause=mode)
+        paths = [{"live": str(self.scratch.www / "second/place"), "part": part}] if part else []
+        self.incoming = self.scratch.add_site(httpd=httpd, strategy=strategy, keep=2, pause=mode, path=paths)
         self.site = read_site(self.scratch.layout, "shop")
         self.live, self.releases = self.site.live, self.site.releases
-        self.releases.mkdir()
+        for place in self.site.parts:
+            place.releases.mkdir(parents=True)
         self.journal = journal or root.with_name(f"{root.name}.journal")
         self.may_tell_twice = False
         self.known: dict[str, dict[str, str]] = {}  # what each release holds, by the beginning of its id
@@ -116,12 +124,14 @@ class World:
 
     def _begin_with_directory(self) -> None:
         self.old = self.known["adopted"] = content("by hand")
-        write_tree(self.live, self.old)
+        for place in self.site.parts:
+            write_tree(place.live, self.share(self.old, place))
         self.new = self.drop("new")
 
     def _begin_with_link(self) -> None:
         self.old = self.known["adopted"] = content("by hand")
-        self.live.symlink_to(write_tree(self.scratch.www / "by-hand", self.old))
+        for place in self.site.parts:
+            place.live.symlink_to(write_tree(place.live.parent / "by-hand", self.share(self.old, place)))
         self.new = self.drop("new")
 
     def _begin_with_releases(self) -> None:
@@ -187,17 +197,30 @@ class World:
 
     # What must hold.
 
+    def share(self, content: dict[str, str], place: Site) -> dict[str, str]:
+        """What of a release's content goes to this live path."""
+        inside = {name: text for name, text in content.items() if name.startswith(f"{place.part}/")}
+        if place.part:
+            return {name.removeprefix(f"{place.part}/"): text for name, text in inside.items()}
+        others = tuple(f"{path.part}/" for path in self.site.paths)
+        return {name: text for name, text in content.items() if not name.startswith(others)}
+
     def standing(self) -> str:
-        """What visitors get now: ``old``, ``new``, ``nothing``, or ``broken``."""
-        if not os.path.lexists(self.live):
+        """What visitors get now: ``old``, ``new``, ``nothing``, ``broken``, or, of several live paths, ``mixed``."""
+        found = {self._standing_at(place) for place in self.site.parts}
+        return found.pop() if len(found) == 1 else "mixed"
+
+    def _standing_at(self, place: Site) -> str:
+        if not os.path.lexists(place.live):
             return "nothing" if self.old is not None else "old"
         try:
-            served = texts(self.live)
+            served = texts(place.live)
         except OSError:
             return "broken"
-        if served == self.new:
+        if served == self.share(self.new, place):
             return "new"
-        return "old" if served == self.old and self.live.is_dir() else "broken"
+        is_old = self.old is not None and served == self.share(self.old, place) and place.live.is_dir()
+        return "old" if is_old else "broken"
 
     def deployments(self) -> list[Deployment]:
         return self.scratch.deployments()
@@ -212,11 +235,13 @@ class World:
             assert deployment.ended is not None, deployment
             assert deployment.outcome is not Outcome.PENDING
         self._check_told()
-        left = [name for name in os.listdir(self.releases) if name.startswith((".sta", ".link-", ".outgoing-"))]
-        assert not left, left
-        if self.old is not None and self.standing() == "new":
-            kept = [name for name in os.listdir(self.releases) if texts(self.releases / name) == self.old]
-            assert kept, "what was live before must be kept"
+        for place in self.site.parts:
+            there = os.listdir(place.releases)
+            left = [name for name in there if name.startswith((".sta", ".link-", ".outgoing-"))]
+            assert not left, left
+            if self.old is not None and self.standing() == "new":
+                kept = [name for name in there if texts(place.releases / name) == self.share(self.old, place)]
+                assert kept, "what was live before must be kept"
         markers = self._markers()
         assert len(markers) <= 1, markers
         if self.standing() == "old":
@@ -255,7 +280,8 @@ class World:
         assert self._markers() <= {"new.tar.gz.live", "new.tar.gz.unchanged"}
         self.drop("next")
         self.work().check()
-        assert texts(self.live) == self.known["next"]
+        for place in self.site.parts:
+            assert texts(place.live) == self.share(self.known["next"], place)
         assert self.deployments()[0].outcome is Outcome.LIVE
         self._check_told()
         self._check_tidy()
@@ -265,7 +291,8 @@ class World:
         state = self.scratch.state()
         layout = self.scratch.layout
         assert state.live is not None
-        for directory in (self.releases, self.live.parent, self.incoming, layout.deployments("shop"), layout.run):
+        beside = [directory for place in self.site.parts for directory in (place.releases, place.live.parent)]
+        for directory in (*beside, self.incoming, layout.deployments("shop"), layout.run):
             hidden = [name for name in os.listdir(directory) if name.startswith(".")]
             # These go once they are old: beside the live path and in the drop directory others may be at work.
             hidden = [name for name in hidden if not name.startswith((TEMPORARY, PROBE))]
@@ -273,14 +300,15 @@ class World:
         visible = [name for name in os.listdir(self.incoming) if not name.startswith(TEMPORARY)]
         assert all(name.endswith(MARKER_SUFFIXES) for name in visible), visible
         assert not os.listdir(layout.claims("shop"))
-        assert self._holds(self.releases / state.previous[0], "new")
-        for release in state.previous:
-            assert self._holds(self.releases / release, release.partition("@")[0]), release
-        there = set(os.listdir(self.releases)) - {state.live.release}
-        assert there == set(state.previous), (there, state.previous)
+        for place in self.site.parts:
+            assert self._holds(place, state.previous[0], "new")
+            for release in state.previous:
+                assert self._holds(place, release, release.partition("@")[0]), release
+            there = set(os.listdir(place.releases)) - {state.live.release}
+            assert there == set(state.previous), (there, state.previous)
 
-    def _holds(self, tree: Path, mark: str) -> bool:
-        return texts(tree) == self.known[mark]
+    def _holds(self, place: Site, release: str, mark: str) -> bool:
+        return texts(place.releases / release) == self.share(self.known[mark], place)
 
 
 def describe_failure(number: int, step: str) -> str:
