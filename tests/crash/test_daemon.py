@@ -15,7 +15,7 @@ import pytest
 from swapd.daemon import RESCAN
 from swapd.ledger import MAX_ATTEMPTS
 from swapd.model.release import Outcome
-from tests.crash.world import in_lanes
+from tests.crash.children import in_lanes
 from tests.support.daemon import Daemon
 from tests.support.httpd import Httpd, pids_called
 from tests.support.sites import Scratch, environment, leftovers

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.crash.actors import die
+from tests.crash.children import Ended, describe_failure, in_lanes
 from tests.crash.steps import Act, Counter
-from tests.crash.world import Ended, World, describe_failure, in_lanes
+from tests.crash.world import World
 
 CASES = [
     *(("symlink", beginning) for beginning in ("nothing", "directory", "releases", "kept")),

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from swapd.host import linux
+from tests.crash.children import describe_failure
 from tests.crash.disk import Disk
 from tests.crash.steps import Act, install, replace_everywhere
-from tests.crash.world import World, describe_failure
+from tests.crash.world import World
 
 pytestmark = pytest.mark.root  # mounts
 

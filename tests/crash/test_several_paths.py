@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.crash.actors import die, die_with_guardian, stop
+from tests.crash.children import describe_failure, in_lanes
 from tests.crash.steps import Counter
 from tests.crash.test_window import check_resumed_in_time
-from tests.crash.world import World, describe_failure, in_lanes
+from tests.crash.world import World
 from tests.support.httpd import Httpd, state_of
 from tests.support.waiting import wait_until
 

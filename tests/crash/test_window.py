@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.crash.actors import die, die_with_guardian, guardian_of, kill_guardian, stop
+from tests.crash.children import describe_failure, in_lanes
 from tests.crash.steps import Counter
-from tests.crash.world import MAX_PAUSE, World, describe_failure, in_lanes
+from tests.crash.world import MAX_PAUSE, World
 from tests.support.httpd import PROJECT, Httpd, state_of
 from tests.support.sites import environment
 from tests.support.waiting import wait_until

@@ -6,14 +6,8 @@ import io
 import json
 import os
 import shutil
-import signal
-import sys
-import tempfile
-import traceback
 from collections import Counter as Tally
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from swapd.host.configuration import read_site
@@ -25,75 +19,18 @@ from swapd.stages.arrive import scan
 from swapd.stages.choose import PROBE
 from swapd.stages.mark import TEMPORARY
 from swapd.worker import Worker, upload_document
+from tests.crash.children import Child, Ended
 from tests.crash.steps import Act, install
 from tests.support.sites import Scratch
 from tests.support.tarballs import write_sidecar, write_tarball
 from tests.support.trees import texts, write_tree
 
 MAX_PAUSE = 1.0  # seconds; as the default is
-PROCESSORS = 2  # as many processors as the smallest machine has that this is meant for
 
 
 def content(mark: str) -> dict[str, str]:
     """A small site with a directory, a program's file among its files, whose every file bears the mark."""
     return {"index.html": f"{mark}\n", "assets/site.css": f"/* {mark} */\n", "lib/page.php": f"<?php echo '{mark}';\n"}
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a process ended: killed, or with what it had to say."""
-
-    is_killed: bool
-    words: str = ""
-
-    def check(self) -> None:
-        assert not self.is_killed
-        assert not self.words, self.words
-
-
-class Child:
-    """A forked process that does ``work``, which may end it, and then ends. Wait for it."""
-
-    def __init__(self, work: Callable[[], object]) -> None:
-        self._reading, writing = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            words = b""
-            try:
-                os.close(self._reading)
-                work()
-            except BaseException:  # noqa: BLE001 - nothing may return into the test's own code
-                words = traceback.format_exc().encode()
-            finally:
-                with open(writing, "wb") as file:
-                    file.write(words)
-                os._exit(0)
-        os.close(writing)
-
-    def wait(self) -> Ended:
-        with open(self._reading, "rb") as file:
-            words = file.read().decode()
-        _, status = os.waitpid(self.pid, 0)
-        if os.WIFSIGNALED(status):
-            assert os.WTERMSIG(status) == signal.SIGKILL, status
-        return Ended(os.WIFSIGNALED(status), words)
-
-
-def in_lanes(work: Callable[[int], list[str]], count: int, lanes: int = PROCESSORS) -> list[str]:
-    """Does ``work`` for each of 0 … count - 1, in processes that share them out; what all of them returned."""
-
-    def run(lane: int, path: str) -> None:
-        said = [line for number in range(lane, count, lanes) for line in work(number)]
-        with open(path, "w") as file:
-            json.dump(said, file)
-
-    found: list[str] = []
-    with tempfile.TemporaryDirectory() as directory:
-        children = [Child(partial(run, lane, f"{directory}/{lane}")) for lane in range(lanes)]
-        for lane, child in enumerate(children):
-            ended = child.wait()
-            found += [ended.words] if ended.words else json.loads(Path(f"{directory}/{lane}").read_text())
-    return found
 
 
 class World:
@@ -309,10 +246,3 @@ class World:
 
     def _holds(self, place: Site, release: str, mark: str) -> bool:
         return texts(place.releases / release) == self.share(self.known[mark], place)
-
-
-def describe_failure(number: int, step: str) -> str:
-    """The failure that is being handled, with the step that led to it."""
-    kind, error, trace = sys.exc_info()
-    last = traceback.extract_tb(trace)[-1]
-    return f"killed before step {number} ({step}): {last.name}:{last.lineno} {kind.__name__ if kind else ''}: {error}"
