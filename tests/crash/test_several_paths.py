@@ -137,11 +137,14 @@ def test_a_pauser_that_hangs_between_two_renames(case: tuple[str, str], memory: 
     seen = record(many(memory, "whole", case, httpd), memory / "log", httpd)
     world = many(memory, "root", case, httpd)
     child = world.start(Counter(window_of(seen)[1], stop))
-    wait_until(lambda: state_of(child.pid) == "T", "the pauser to be stopped")
-    check_resumed_in_time(httpd)
-    assert world.standing() == "old"
-    os.kill(child.pid, signal.SIGCONT)
-    child.wait().check()
+    try:
+        wait_until(lambda: state_of(child.pid) == "T", "the pauser to be stopped")
+        check_resumed_in_time(httpd)
+        assert world.standing() == "old"
+    finally:
+        os.kill(child.pid, signal.SIGCONT)
+        ended = child.wait()
+    ended.check()
     assert world.standing() in ("old", "new")
     assert httpd.is_running()
     world.check_next()
