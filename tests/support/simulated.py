@@ -146,7 +146,7 @@ class Simulation:
                 thread.stops_at = -1
                 thread.state = "S" if thread.state == "T" else thread.state
             elif thread.state != "T":
-                thread.stops_at = self.steps + self.fate.pick(8) ** 2
+                thread.stops_at = self.steps + self.fate.pick(12) ** 2
 
     # What happens.
 
@@ -160,7 +160,8 @@ class Simulation:
         action = self.fate.pick(16)
         if action == 0:
             return
-        process = self.everybody[self.fate.pick(len(self.everybody))]
+        alive = [process for process in self.everybody if not process.is_at_rest] or self.everybody
+        process = alive[self.fate.pick(len(alive))]
         running = next((thread for thread in process.threads if thread.state in "RS"), None)
         if running is not None:
             running.state = "R"
@@ -172,7 +173,7 @@ class Simulation:
     def settle(self) -> None:
         """Until every signal has taken effect; nobody acts meanwhile."""
         self.fate = Fate(b"")
-        for _ in range(50):
+        for _ in range(150):
             self.step()
 
     def _act(self, process: Simulated, thread: Thread, action: int) -> None:
