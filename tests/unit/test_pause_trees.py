@@ -230,7 +230,7 @@ def is_findable(process: Simulated, record: PauseRecord) -> bool:
     return line is not None and line.identity in recorded
 
 
-@settings(max_examples=1000, phases=PHASES)
+@settings(max_examples=3000, phases=PHASES)
 @given(fates, st.integers(1, 200), st.booleans())
 def test_what_a_dead_pauser_left_is_resumed(drawn: bytes, call: int, is_held: bool) -> None:
     """Killed at any of its calls; ``is_held``: by a guardian that took hold of the processes beforehand."""
