@@ -15,6 +15,7 @@ from swapd.host.linux import memory_locked, take_precedence
 from swapd.host.programs import own_program
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
+from swapd.model.record import ProcessIdentity
 
 ARMING_PATIENCE = 10.0  # seconds for a new process to start on a loaded machine
 ENDING_PATIENCE = 2.0  # seconds for a guardian that is not needed any more: one that was itself stopped never ends
@@ -52,11 +53,12 @@ class Guardian:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
-    def take(self, pids: Iterable[int]) -> None:
+    def take(self, identities: Iterable[ProcessIdentity]) -> None:
         """Has it resume these, too; before they are stopped."""
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.write(b"".join(b"%d\n" % pid for pid in pids))
+                lines = (b"%d %d\n" % (identity.pid, identity.start_time) for identity in identities)
+                self._process.stdin.write(b"".join(lines))
 
     def dismiss(self) -> None:
         """Ends it. Everything has been resumed, so that one that hangs may as well be killed."""

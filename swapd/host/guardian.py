@@ -8,7 +8,6 @@ make each page that the pauser writes to in the window a copy first.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -23,7 +22,7 @@ from swapd.host.resume import hold, resume_recorded
 from swapd.model.record import PauseRecord, ProcessIdentity
 
 ARMED = b"armed\n"
-DISMISSED = b"."  # pids, each with a line's end after it, may come before
+DISMISSED = b"."  # lines of a pid and its start time may come before
 # Seconds after the pause's longest time: the pauser resumes at its own deadline; only when it does not, we do.
 GRACE = 0.05
 
@@ -39,7 +38,8 @@ def main() -> None:
         record = PauseRecord.from_document(tomllib.loads(path.read_text("utf-8")), str(path))
     except FileNotFoundError:
         return  # the pauser died before it stopped anything, and somebody has tidied up after it
-    held = hold(record)
+    held: dict[ProcessIdentity, Process] = {}
+    hold((*record.children, *record.masters), held)
     take_precedence()
     try:
         os.write(1, ARMED)
@@ -53,14 +53,14 @@ def _is_dismissed(deadline: float, held: dict[ProcessIdentity, Process]) -> bool
     """Waits; takes hold of the processes that the pauser names meanwhile, which it found later than the record."""
     poll = select.poll()
     poll.register(0, select.POLLIN)
+    rest = b""
     while (left := deadline - time.monotonic()) > 0 and poll.poll(left * 1000):
         said = os.read(0, 1 << 16)
         if not said or said.endswith(DISMISSED):
             return bool(said)
-        for pid in map(int, said.split()):
-            with contextlib.suppress(OSError):
-                process = Process(pid)
-                held[process.identity] = process
+        # What is longer than PIPE_BUF may come in pieces.
+        *lines, rest = (rest + said).split(b"\n")
+        hold([ProcessIdentity(*map(int, line.split())) for line in lines], held)
     return False
 
 

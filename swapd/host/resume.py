@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from swapd.host import processes, records
@@ -74,20 +74,18 @@ def _is_alive(pauser: ProcessIdentity) -> bool:
     return status is not None and status.start_time == pauser.start_time and status.state not in "ZX"
 
 
-def hold(record: PauseRecord) -> dict[ProcessIdentity, Process]:
-    """Opens the recorded processes that are there, so that resuming them can meet nobody else. Close them.
+def hold(identities: Iterable[ProcessIdentity], held: dict[ProcessIdentity, Process]) -> None:
+    """Opens those of the processes that are there, so that resuming them can meet nobody else. Close them.
 
     As many as there are descriptors for; the others are opened when it is time.
     """
-    held: dict[ProcessIdentity, Process] = {}
-    for identity in (*record.children, *record.masters):
+    for identity in identities:
         with contextlib.suppress(OSError):
             process = Process(identity.pid)
             if process.identity == identity:
                 held[identity] = process
             else:
                 process.close()
-    return held
 
 
 def resume_recorded(record: PauseRecord, held: Mapping[ProcessIdentity, Process] = MappingProxyType({})) -> int:

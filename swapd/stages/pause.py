@@ -118,7 +118,7 @@ def paused(
             ended(_cost(quarry, before, end - begin))
 
 
-def _stop(quarry: Quarry, deadline: float, finds: Callable[[list[int]], object]) -> None:
+def _stop(quarry: Quarry, deadline: float, finds: Callable[[list[ProcessIdentity]], object]) -> None:
     """Masters first, seen stopped: they fork no more. Then the children, until there are no new ones and all rest.
 
     The last round looks at every process once more: at its end, all rest at once, under the masters that were found.
@@ -136,10 +136,9 @@ def _stop(quarry: Quarry, deadline: float, finds: Callable[[list[int]], object])
         forked = [pid for parent in quarry.forking for pid in parent.changed_child_pids()]
         new = processes.open_named(forked, quarry.names, known)
         if new:
-            pids = [process.identity.pid for process in new]
-            finds(pids)
+            finds([process.identity for process in new])
             quarry.children.extend(new)
-            known.update(pids)
+            known.update(process.identity.pid for process in new)
             _send(new, signal.SIGSTOP)
         is_quiet = _wait((*quarry.masters, *quarry.children), deadline) and not new
         if is_quiet and any(process.state() in ENDED for process in quarry.masters):

@@ -132,7 +132,8 @@ class TestGuardian:
         (logger,) = httpd.workers[:1]
         record = records.read_pause(layout)
         assert record is not None
-        children = tuple(child for child in record.children if child.pid != logger)
+        (identity,) = (child for child in record.children if child.pid == logger)
+        children = tuple(child for child in record.children if child is not identity)
         records.write_pause(layout, dataclasses.replace(record, children=children, names=("another",)))
         command = [sys.executable, "-m", "swapd.host.guardian", layout.pause_record]
         with subprocess.Popen(
@@ -141,7 +142,10 @@ class TestGuardian:
             assert guardian.stdin is not None
             assert guardian.stdout is not None
             assert guardian.stdout.readline() == b"armed\n"
-            guardian.stdin.write(b"%d\n" % logger)
+            said = b"%d %d\n" % (logger, identity.start_time)
+            # In pieces, as the pipe may hand it over; and a number that is another process's by now.
+            guardian.stdin.write(said[:3])
+            guardian.stdin.write(said[3:] + b"%d 1\n" % os.getpid())
         assert guardian.returncode == 0
         wait_until(lambda: state_of(logger) == "S", "the logger to go on")
 

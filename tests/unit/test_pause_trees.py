@@ -91,7 +91,7 @@ class Pauser:
         self.simulation = simulation
         self.quarry: Quarry = find_quarry(RULES, 0.0)
         self.problem = ""
-        self.finds: Callable[[list[int]], object] = lambda _: None
+        self.finds: Callable[[list[Any]], object] = lambda _: None
         simulation.leading = [held.process for held in self.quarry.masters]  # type: ignore[attr-defined]
         self.record: PauseRecord = pause._record(self.quarry, RULES, ())
         simulation.are_numbers_reused = True
@@ -241,16 +241,10 @@ def test_what_a_dead_pauser_left_is_resumed(drawn: bytes, call: int, is_held: bo
 
     with driven(simulation, masters):
         pauser = Pauser(simulation)
-        held = resume.hold(pauser.record) if is_held else {}
-
-        def take(pids: list[int]) -> None:
-            for pid in pids:
-                with contextlib.suppress(OSError):
-                    process = processes.Process(pid)
-                    held[process.identity] = process
-
+        held: dict[Any, Any] = {}
         if is_held:
-            pauser.finds = take
+            resume.hold((*pauser.record.children, *pauser.record.masters), held)
+            pauser.finds = lambda identities: resume.hold(identities, held)
         simulation.at_call[simulation.calls + call] = die
         with contextlib.suppress(Killed):
             pauser.stop()
