@@ -18,7 +18,7 @@ from swapd.model.record import ProcessIdentity
 HTTPD, OTHER = "httpd", "php"
 STEP = 10e-6  # seconds
 FIRST_PID = 1 << 23  # above every real number, so that ours is not among them
-REST = 30  # steps before a number is given away again: the kernel goes through all of them first
+REST = 30  # steps before a number is given away again
 AT_REST = frozenset("TZX")
 
 
@@ -81,7 +81,7 @@ class Simulation:
         self.calls = 0
         self.deadline = float("inf")
         self.late = 0
-        self.are_numbers_reused = False
+        self.are_numbers_reused = False  # not amid a look at everybody: the kernel goes through all others first
         self.at_call: dict[int, Callable[[], object]] = {}
         self.everybody: list[Simulated] = []
         self.leading: list[Simulated] = []  # the masters of what is stopped

@@ -230,7 +230,7 @@ def is_findable(process: Simulated, record: PauseRecord) -> bool:
     return line is not None and line.identity in recorded
 
 
-@settings(max_examples=3000, phases=PHASES)
+@settings(max_examples=2000, phases=PHASES)
 @given(fates, st.integers(1, 200), st.booleans())
 def test_what_a_dead_pauser_left_is_resumed(drawn: bytes, call: int, is_held: bool) -> None:
     """Killed at any of its calls; ``is_held``: by a guardian that took hold of the processes beforehand."""
@@ -253,6 +253,7 @@ def test_what_a_dead_pauser_left_is_resumed(drawn: bytes, call: int, is_held: bo
         simulation.deadline = float("inf")
         for _ in range(simulation.fate.pick(16)):
             simulation.step()
+        simulation.are_numbers_reused = False
         lost = [
             process
             for process in simulation.everybody
@@ -275,7 +276,9 @@ def test_a_pauser_that_hung_leaves_nothing_stopped(drawn: bytes, call: int) -> N
             simulation.steps += round(max(pauser.deadline - simulation.steps * STEP, 0) / STEP)
             simulation.deadline = float("inf")
             simulation.leading = []
+            simulation.are_numbers_reused = False
             resume.resume_recorded(pauser.record)
+            simulation.are_numbers_reused = True
             simulation.deadline = pauser.deadline
 
         simulation.at_call[simulation.calls + call] = hang
