@@ -191,36 +191,6 @@ def test_all_rest_when_the_window_opens_and_none_after_it(drawn: bytes) -> None:
     check_signals(simulation, masters)
 
 
-def test_a_fork_that_ends_after_the_parent_was_asked_for_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawn too seldom to count on: the parent is no master, goes on for a while, and stops right after its fork."""
-    simulation = Simulation(Fate(b""))
-    nursery = simulation.spawn(Role.FORKING, simulation.spawn(Role.FORKING))
-    simulation.spawn(Role.LEAF, nursery)
-    with driven(simulation, simulation.everybody[:1]):
-        pauser = Pauser(simulation)
-        (parent,) = (parent for parent in pauser.quarry.forking if parent.process.identity == nursery.identity)
-        asking, sending = parent.changed_child_pids, parent.process.send
-
-        def ask() -> list[int]:
-            pids = asking()
-            if not nursery.is_at_rest:
-                simulation.spawn(Role.LEAF, nursery)
-                nursery.threads[0].stops_at = simulation.steps
-            return pids
-
-        def send(number: signal.Signals) -> None:
-            sending(number)
-            if number == signal.SIGSTOP:
-                nursery.threads[0].stops_at = simulation.steps + 40
-
-        monkeypatch.setattr(parent, "changed_child_pids", ask)
-        monkeypatch.setattr(parent.process, "send", send)
-        assert pauser.stop()
-        assert restless(simulation, pauser.quarry) == []
-        pauser.resume()
-    assert stopped(simulation) == []
-
-
 def is_findable(process: Simulated, record: PauseRecord) -> bool:
     """Whether the record leads to the process, by its parents as they are now."""
     recorded = {*record.masters, *record.children}
