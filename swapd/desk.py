@@ -133,5 +133,5 @@ def _answered(layout: Layout, site: SiteName) -> dict[str, Answer]:
             continue
         seen.add(deployment.file_name)
         if deployment.outcome in (Outcome.REJECTED, Outcome.FAILED) and not is_retried(deployment):
-            newest[deployment.file_name] = (deployment.fingerprint, deployment.sidecar)
+            newest[deployment.file_name] = (deployment.fingerprint, deployment.sidecars)
     return newest

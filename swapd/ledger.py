@@ -62,7 +62,7 @@ class Ledger:
             file_name=recorded_name(upload.file_name),
             is_dropped=upload.is_dropped,
             fingerprint=upload.fingerprint,
-            sidecar=upload.sidecar,
+            sidecars=upload.sidecars,
         )
         return cls(site, context, deployment, upload.file_name)
 
@@ -75,6 +75,10 @@ class Ledger:
             uploader=tarball.uploader,
             fingerprint=tarball.fingerprint,
         )
+
+    def know_signer(self, signer: str) -> None:
+        """Whose signature holds, or nobody's where none is asked for; not written before ``begin``."""
+        self.deployment = replace(self.deployment, signer=signer)
 
     def begin(self) -> None:
         """The deployment has begun: from here on it gets exactly one outcome, after a crash too.
@@ -224,11 +228,11 @@ class Ledger:
             self._degrading("the marker", lambda: write_marker(self.site.incoming, self._file_name, marker))
 
     def _remove_upload(self) -> None:
-        claimed, sidecar = self.deployment.fingerprint, self.deployment.sidecar
+        claimed, sidecars = self.deployment.fingerprint, self.deployment.sidecars
         if self.deployment.is_dropped and claimed is not None:
             self._degrading(
                 "the removal of the upload",
-                lambda: remove_upload(self.site.incoming, self._file_name, claimed, sidecar),
+                lambda: remove_upload(self.site.incoming, self._file_name, claimed, sidecars),
             )
 
     def remove_old_markers(self, state: SiteState) -> None:

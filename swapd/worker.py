@@ -27,7 +27,7 @@ from swapd.model.config_parser import parse_document
 from swapd.model.errors import Busy, Failed, NotComplete
 from swapd.model.events import degraded
 from swapd.model.layout import Layout
-from swapd.model.release import Fingerprint, Stage, Upload
+from swapd.model.release import Fingerprint, Sidecar, SidecarKind, Stage, Upload
 from swapd.recover import recover
 from swapd.stages.prune import has_leftovers
 
@@ -40,18 +40,21 @@ def upload_document(upload: Upload) -> dict[str, Any]:
     return {
         "file_name": upload.file_name,
         "is_settled": upload.is_settled,
-        "fingerprint": _numbers(upload.fingerprint),
-        "sidecar": _numbers(upload.sidecar),
+        "fingerprint": _numbers(upload.fingerprint) if upload.fingerprint else None,
+        "sidecars": {sidecar.kind.value: _numbers(sidecar.fingerprint) for sidecar in upload.sidecars},
     }
 
 
-def _numbers(state: Fingerprint | None) -> list[int] | None:
-    return None if state is None else [state.device, state.inode, state.size, state.mtime_ns, state.ctime_ns]
+def _numbers(state: Fingerprint) -> list[int]:
+    return [state.device, state.inode, state.size, state.mtime_ns, state.ctime_ns]
 
 
 def _upload(site: Site, document: dict[str, Any]) -> Upload:
-    states = [Fingerprint(*document[key]) if document[key] else None for key in ("fingerprint", "sidecar")]
-    return Upload(site.incoming, document["file_name"], True, document["is_settled"], *states)
+    seen = Fingerprint(*document["fingerprint"]) if document["fingerprint"] else None
+    sidecars = tuple(
+        Sidecar(SidecarKind(kind), Fingerprint(*numbers)) for kind, numbers in document["sidecars"].items()
+    )
+    return Upload(site.incoming, document["file_name"], True, document["is_settled"], seen, sidecars)
 
 
 class Worker:

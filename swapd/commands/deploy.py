@@ -15,7 +15,6 @@ import click
 from swapd.deploy import deploy
 from swapd.host.configuration import read_site
 from swapd.host.eventlog import EventLog
-from swapd.host.files import fingerprint
 from swapd.ledger import Context
 from swapd.model.config import Site
 from swapd.model.errors import ExitStatus, Failed, NotComplete
@@ -23,6 +22,7 @@ from swapd.model.events import Event
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment
 from swapd.model.release import Outcome, Stage, Upload, printable
+from swapd.stages.arrive import scan
 
 STATUSES = {
     Outcome.LIVE: ExitStatus.DONE,
@@ -71,9 +71,8 @@ def _upload(site: Site, file: Path) -> Upload:
         raise Failed("no-such-file", f"there is no file {printable(str(file))}")
     directory = file.parent.resolve()
     is_dropped = site.incoming.exists() and directory.samefile(site.incoming)
-    sidecar = file.with_name(f"{file.name}.sha256")
-    seen = fingerprint(sidecar.lstat()) if is_dropped and os.path.lexists(sidecar) else None
-    return Upload(directory, file.name, is_dropped, sidecar=seen)
+    seen = next((item for item in scan(directory) if item.name == file.name), None) if is_dropped else None
+    return Upload(directory, file.name, is_dropped, sidecars=seen.sidecars if seen else ())
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import click
 from swapd.model.errors import UsageError
 from swapd.model.layout import Layout
 from swapd.model.release import Compression
+from swapd.model.sshsig import NAMESPACE
 from swapd.model.units import format_size
 from swapd.packing.sources import Source, commit_source, directory_source
 from swapd.packing.tarball import SUFFIXES, Packed, pack, parse_output_name
@@ -26,6 +27,11 @@ PATH = click.Path(path_type=Path)
 @click.option("--name", metavar="NAME", help="The release's name, instead of one made of the directory's or commit's.")
 @click.option("--sign", "key", metavar="KEY", type=PATH, help="Sign with this SSH key, or its public half in an agent.")
 @click.option(
+    "--namespace",
+    metavar="NAMESPACE",
+    help="What the signature is for: swapd for every site, swapd:SITE for one. [default: swapd]",
+)
+@click.option(
     "--compress",
     type=click.Choice([compression.value for compression in SUFFIXES]),
     help="How to compress. [default: as --output is named, else gzip]",
@@ -37,6 +43,7 @@ def command(
     output: Path | None,
     name: str | None,
     key: Path | None,
+    namespace: str | None,
     compress: str | None,
     is_forced: bool,
 ) -> None:
@@ -49,12 +56,14 @@ def command(
         raise UsageError("what-to-pack", "pack takes a directory or --git REF, one of them", "Try: swapd pack .")
     if key is not None and not key.is_file():
         raise UsageError("no-such-key", f"{key} is no key", "Make one with: ssh-keygen -t ed25519 -f KEY")
+    if namespace is not None and key is None:
+        raise UsageError("namespace-of-what", "--namespace is that of a signature", "Add --sign KEY.")
     reading = commit_source(ref, Path.cwd()) if ref else nullcontext(directory_source(directory or Path.cwd()))
     with reading as source:
         target = choose_output(source, output, name, Compression(compress) if compress else None)
         if directory is not None:
             refuse_inside(target, directory)
-        packed = pack(source, target, key, is_forced=is_forced)
+        packed = pack(source, target, key, is_forced=is_forced, namespace=namespace or NAMESPACE)
     show(packed)
 
 

@@ -8,14 +8,13 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from swapd.model.config import Require, Strategy
+from swapd.model.config import Strategy
 from swapd.model.release import printable
 from swapd.model.units import DURATION_UNITS, SIZE_UNITS, exact_duration, parse_duration, parse_size
 
 # What the contract names and a later version brings: an error that says so, never silently something weaker.
 NOT_YET: dict[Enum, str] = {
     Strategy.PINNED: "this version has auto, exchange, symlink and rename",
-    Require.SIGNATURE: "this version has integrity and digest",
 }
 # Pausing one of these stops the machine, the way into it, or swapd itself, whose interpreter bears its own name until
 # swapd has given it another. By name, or by the beginning of a name.

@@ -14,7 +14,7 @@ from types import NoneType
 from typing import Any, Self, get_args, get_type_hints
 
 from swapd.model.errors import Failed
-from swapd.model.release import DeploymentId, Digest, Fingerprint, Outcome, PauseCost, ReleaseId, SiteName
+from swapd.model.release import DeploymentId, Digest, Fingerprint, Outcome, PauseCost, ReleaseId, Sidecar, SiteName
 
 VERSION = 1
 
@@ -157,7 +157,7 @@ class Deployment(Recorded):
     uploader: str = ""
     signer: str = ""
     fingerprint: Fingerprint | None = None
-    sidecar: Fingerprint | None = None
+    sidecars: tuple[Sidecar, ...] = ()  # that were seen beside the tarball
     attempt: int = 1  # how often this same upload was taken up: a crash must not repeat for ever
     stage: str = ""
     ended: datetime | None = None

@@ -29,6 +29,7 @@ RELEASE_ID = re.compile(rf"({RELEASE_NAME.pattern})@[0-9a-f]{{12}}")
 ADOPTED = "adopted"  # the name of a tree that was live before swapd came
 
 SIDECAR_SUFFIXES = (".sha256", ".sig")
+SUMS = "SHA256SUMS"  # one digest file for several tarballs
 
 
 class Outcome(Enum):
@@ -146,6 +147,37 @@ class Fingerprint:
     ctime_ns: int
 
 
+class SidecarKind(Enum):
+    """The files that speak for a tarball, by what they are called beside TARBALL."""
+
+    DIGEST = "TARBALL.sha256"
+    SIGNATURE = "TARBALL.sig"
+    DIGEST_SIGNATURE = "TARBALL.sha256.sig"
+    SUMS = SUMS
+    SUMS_SIGNATURE = f"{SUMS}.sig"
+
+    def file_name(self, tarball: str) -> str:
+        """What it is called beside this tarball."""
+        return self.value.replace("TARBALL", tarball)
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """A sidecar as it was seen beside a tarball."""
+
+    kind: SidecarKind
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature file's content, and what it is said to sign: a digest file's content, or (None) the tarball."""
+
+    file_name: str
+    content: bytes
+    signed: bytes | None
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A file that somebody put into a drop directory or named on the command line; nothing about it is trusted."""
@@ -155,7 +187,7 @@ class Upload:
     is_dropped: bool  # in the drop directory: gets a marker, and is removed once its release is live
     is_settled: bool = True  # quiet for as long as `settle` asks: a wrong digest is then final
     fingerprint: Fingerprint | None = None  # as it was seen in the drop directory
-    sidecar: Fingerprint | None = None  # of the digest sidecar that was seen beside it
+    sidecars: tuple[Sidecar, ...] = ()  # that were seen beside it
 
     @property
     def path(self) -> Path:
@@ -178,6 +210,7 @@ class Tarball:
     fingerprint: Fingerprint  # of the upload, when it was copied
     expected: Digest | None  # what its digest sidecar promises
     uploader: str
+    signatures: tuple[Signature, ...] = ()  # as they lay beside it, in the order in which they are tried
 
     @property
     def release(self) -> ReleaseId:

@@ -23,6 +23,7 @@ from typing import IO, cast
 
 from swapd.model.errors import Failed, Rejected, UsageError
 from swapd.model.release import SIDECAR_SUFFIXES, Compression, Digest, parse_tarball_name, printable
+from swapd.model.sshsig import NAMESPACE
 from swapd.packing.sources import Member, Source
 
 SUFFIXES = {
@@ -32,7 +33,6 @@ SUFFIXES = {
     Compression.NONE: ".tar",
 }
 GZIP_LEVEL = 9
-NAMESPACE = "swapd"  # of signatures: one made for another purpose does not serve here
 ZSTD = ("zstd", "--quiet", "-10", "-T1", "--stdout")  # one thread: more of them give other bytes
 
 
@@ -47,15 +47,19 @@ class Packed:
     files: int
 
 
-def pack(source: Source, output: Path, key: Path | None = None, *, is_forced: bool = False) -> Packed:
-    """Writes the tarball, named and compressed as ``output`` says, then its sidecars; with ``key``, a signature too.
+def pack(
+    source: Source, output: Path, key: Path | None = None, *, is_forced: bool = False, namespace: str = NAMESPACE
+) -> Packed:
+    """Writes the tarball, named and compressed as ``output`` says, then its sidecars.
+
+    With ``key``, a signature for ``namespace`` is one of them.
 
     Each appears whole or not at all, the tarball before its sidecars, and never beside a sidecar of another tarball.
     Raises ``UsageError`` where one of them is there already (unless ``is_forced``) or the name is no tarball's, and
     ``Failed`` where reading, compressing, signing or writing fails.
     """
     name, compression = parse_output_name(output.name)
-    sidecars = [output.with_name(output.name + suffix) for suffix in SIDECAR_SUFFIXES]
+    sidecars = [output.with_name(output.name + suffix) for suffix in (*SIDECAR_SUFFIXES, ".sha256.sig")]
     if not is_forced and (existing := [path for path in (output, *sidecars) if os.path.lexists(path)]):
         raise UsageError("output-exists", f"{existing[0]} exists", "--force replaces it, --output writes elsewhere.")
     try:
@@ -66,7 +70,7 @@ def pack(source: Source, output: Path, key: Path | None = None, *, is_forced: bo
             digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
             contents = {".sha256": f"{digest}  {output.name}\n".encode()}
             if key is not None:
-                contents[".sig"] = sign(file, key)
+                contents[".sig"] = sign(file, key, namespace)
             for sidecar in sidecars:
                 sidecar.unlink(missing_ok=True)
         for suffix, content in contents.items():
@@ -102,23 +106,23 @@ def write_tar(source: Source, top: str, compression: Compression, file: IO[bytes
                 archive.addfile(_header(member, f"{top}/{member.path}", source.mtime), content)
 
 
-def sign(file: IO[bytes], key: Path) -> bytes:
+def sign(file: IO[bytes], key: Path, namespace: str = NAMESPACE) -> bytes:
     """The signature of the file's bytes, made and checked by ssh-keygen; ``key`` may be one that an agent holds.
 
     Raises ``Failed`` with what ssh-keygen said.
     """
     # From standard input: `-Y sign FILE` beside an old FILE.sig exits 0 without a terminal, and leaves the old one.
-    signature = _ssh_keygen(file, "sign", "-f", str(key))
+    signature = _ssh_keygen(file, "sign", "-n", namespace, "-f", str(key))
     with tempfile.NamedTemporaryFile() as made:
         made.write(signature)
         made.flush()
-        _ssh_keygen(file, "check-novalidate", "-s", made.name)
+        _ssh_keygen(file, "check-novalidate", "-n", namespace, "-s", made.name)
     return signature
 
 
 def _ssh_keygen(file: IO[bytes], operation: str, *options: str) -> bytes:
     file.seek(0)
-    command = ["ssh-keygen", "-Y", operation, "-n", NAMESPACE, *options]
+    command = ["ssh-keygen", "-Y", operation, *options]
     try:
         done = subprocess.run(command, stdin=file, capture_output=True, check=False)
     except FileNotFoundError:

@@ -17,15 +17,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swapd.host.files import fingerprint
+from swapd.host.sidecars import read_sums
 from swapd.model.config import Require, Site
-from swapd.model.release import MARKER_SUFFIXES, SIDECAR_SUFFIXES, Fingerprint, Upload, printable, recorded_name
+from swapd.model.release import (
+    MARKER_SUFFIXES,
+    SIDECAR_SUFFIXES,
+    SUMS,
+    Fingerprint,
+    Sidecar,
+    SidecarKind,
+    Upload,
+    printable,
+    recorded_name,
+)
+from swapd.model.sidecars import has_digest, has_signature, kinds_beside
 
 # Names under which clients keep what they have not finished: rsync, WinSCP, curl and browsers, editors.
 UNFINISHED = (".part", ".filepart", ".tmp", "~")
 # How often a file that somebody has open, or that waits for something, is looked at again without an event, seconds.
 PATIENCE = 5.0
 
-Answer = tuple[Fingerprint | None, Fingerprint | None]  # of an upload and of its digest sidecar
+Answer = tuple[Fingerprint | None, tuple[Sidecar, ...]]  # of an upload and of its sidecars
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +47,28 @@ class Seen:
     name: str
     is_regular: bool
     fingerprint: Fingerprint
-    sidecar: Fingerprint | None
+    sidecars: tuple[Sidecar, ...] = ()
 
     @property
     def answer(self) -> Answer:
-        return self.fingerprint, self.sidecar
+        return self.fingerprint, self.sidecars
+
+    def find_lack(self, require: Require) -> str:
+        """Which sidecar is still to come for what the site requires; empty where none is."""
+        kinds = frozenset(sidecar.kind for sidecar in self.sidecars)
+        name = printable(self.name)
+        if require is Require.SIGNATURE and not has_signature(kinds):
+            if SidecarKind.DIGEST_SIGNATURE in kinds:
+                return f"waits for its sidecar {name}.sha256, which {name}.sha256.sig signs"
+            return f"waits for its signature {name}.sig"
+        if require is Require.DIGEST and not has_digest(kinds):
+            return f"waits for its sidecar {name}.sha256"
+        return ""
+
+    def is_vouched(self, require: Require) -> bool:
+        """Whether a sidecar tells a whole upload from a part, so that there is nothing to wait for."""
+        kinds = frozenset(sidecar.kind for sidecar in self.sidecars)
+        return has_digest(kinds) or (require is Require.SIGNATURE and has_signature(kinds))
 
 
 def scan(incoming: Path) -> list[Seen]:
@@ -51,14 +80,15 @@ def scan(incoming: Path) -> list[Seen]:
                 statuses[entry.name] = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
+    listed = read_sums(incoming) if SUMS in statuses else {}
     seen = []
     for name, status in statuses.items():
-        if name.startswith(".") or name.endswith((*UNFINISHED, *MARKER_SUFFIXES, *SIDECAR_SUFFIXES)):
+        if name == SUMS or name.startswith(".") or name.endswith((*UNFINISHED, *MARKER_SUFFIXES, *SIDECAR_SUFFIXES)):
             continue
-        sidecar = statuses.get(f"{name}.sha256")
-        seen.append(
-            Seen(name, stat.S_ISREG(status.st_mode), fingerprint(status), fingerprint(sidecar) if sidecar else None)
+        sidecars = tuple(
+            Sidecar(kind, fingerprint(statuses[kind.file_name(name)])) for kind in kinds_beside(name, statuses, listed)
         )
+        seen.append(Seen(name, stat.S_ISREG(status.st_mode), fingerprint(status), sidecars))
     # By the time of the last change to the inode, which an uploader cannot set as it can the time of modification.
     return sorted(seen, key=lambda item: (item.fingerprint.ctime_ns, item.name))
 
@@ -97,7 +127,7 @@ class Arrivals:
             settles = site.verify.settle - self._quiet(waiting, now, wall)
             if self._is_ready(waiting, site, settles <= 0, now):
                 waiting.reason = "waits for its turn"
-                ready.append(Upload(site.incoming, name, True, settles <= 0, item.fingerprint, item.sidecar))
+                ready.append(Upload(site.incoming, name, True, settles <= 0, item.fingerprint, item.sidecars))
             elif settles > 0 or now < waiting.retry_at:
                 again = settles if settles > 0 else waiting.retry_at - now
                 self._next_look = again if self._next_look is None else min(self._next_look, again)
@@ -105,9 +135,10 @@ class Arrivals:
 
     @staticmethod
     def _quiet(waiting: _Waiting, now: float, wall: float) -> float:
-        """Seconds for which the upload and its sidecar have not changed: the inode's own change time cannot be set."""
-        changed = [state.ctime_ns / 1e9 for state in waiting.seen.answer if state is not None]
-        return max(now - waiting.since, wall - max(changed))
+        """Seconds for which upload and sidecars have not changed: the inode's own change time cannot be set."""
+        seen = waiting.seen
+        states = (seen.fingerprint, *(sidecar.fingerprint for sidecar in seen.sidecars))
+        return max(now - waiting.since, wall - max(state.ctime_ns / 1e9 for state in states))
 
     @staticmethod
     def _is_ready(waiting: _Waiting, site: Site, is_settled: bool, now: float) -> bool:
@@ -116,10 +147,10 @@ class Arrivals:
             return False
         if not item.is_regular:
             return True
-        if item.sidecar is None and site.verify.require is not Require.INTEGRITY:
-            waiting.reason = f"waits for its sidecar {printable(item.name)}.sha256"
+        if lack := item.find_lack(site.verify.require):
+            waiting.reason = lack
             return False
-        if item.sidecar is not None and not waiting.is_tried:
+        if item.is_vouched(site.verify.require) and not waiting.is_tried:
             return True
         if not is_settled:
             waiting.reason = "waits until it has been quiet"
@@ -135,8 +166,8 @@ class Arrivals:
             waiting.reason = reason
 
     def answer(self, upload: Upload) -> None:
-        """It was rejected or failed as it is: not again before it, or its sidecar, changes."""
-        self._answered[recorded_name(upload.file_name)] = (upload.fingerprint, upload.sidecar)
+        """It was rejected or failed as it is: not again before it, or a sidecar of it, changes."""
+        self._answered[recorded_name(upload.file_name)] = (upload.fingerprint, upload.sidecars)
         self._waiting.pop(upload.file_name, None)
 
     def forget_absent(self, present: Iterable[str]) -> list[str]:

@@ -16,17 +16,25 @@ import errno
 import hashlib
 import os
 import pwd
-import re
 from collections.abc import Callable, Iterator
 
 from swapd.host import linux
 from swapd.host.files import closing_descriptor, fingerprint, opened
+from swapd.host.sidecars import MAX_SIDECAR, read_beside, read_sums_text
 from swapd.model.errors import Failed, NotComplete, Rejected
-from swapd.model.release import DIGEST, Digest, Tarball, Upload, parse_tarball_name, printable
+from swapd.model.release import (
+    Digest,
+    SidecarKind,
+    Signature,
+    Tarball,
+    Upload,
+    parse_tarball_name,
+    printable,
+)
+from swapd.model.sidecars import parse_sidecar, parse_sums
 from swapd.model.units import format_size
 
 CHUNK = 1 << 20
-MAX_SIDECAR = 64 << 10
 
 
 @contextlib.contextmanager
@@ -47,7 +55,7 @@ def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int
             directory = os.open(upload.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             with closing_descriptor(directory), opened(directory, upload.file_name) as (source, before):
                 _refuse_writer(upload, source)
-                expected = _read_sidecar(upload, directory)
+                expected, signatures = _read_sidecars(upload, directory)
                 digest, size = _copy(source, copy, max_tarball, progress)
                 if fingerprint(os.fstat(source)) != fingerprint(before):
                     raise NotComplete("still-changing", f"{printable(upload.file_name)} changed while it was read")
@@ -67,6 +75,7 @@ def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int
             fingerprint(before),
             expected,
             _user_name(before.st_uid),
+            signatures,
         )
 
 
@@ -104,17 +113,27 @@ def _copy(source: int, copy: int, limit: int, progress: Callable[[int], None]) -
     return Digest(digest.hexdigest()), size
 
 
-def _read_sidecar(upload: Upload, directory: int) -> Digest | None:
-    name = f"{upload.file_name}.sha256"
-    try:
-        with opened(directory, name) as (descriptor, _):
-            text = os.read(descriptor, MAX_SIDECAR + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        return None
+def _read_sidecars(upload: Upload, directory: int) -> tuple[Digest | None, tuple[Signature, ...]]:
+    """The digest that the tarball shall have, and its signatures."""
+    name = upload.file_name
+    own = SidecarKind.DIGEST.file_name(name)
+    text = read_beside(directory, own)
+    signed, expected = SidecarKind.DIGEST_SIGNATURE.file_name(name), None
+    if text is not None:
+        expected = _parse_own(upload, own, text)
+    elif (text := read_sums_text(directory)) is not None:
+        signed, expected = SidecarKind.SUMS_SIGNATURE.file_name(name), parse_sums(text).get(name)
+    signatures = []
+    for file_name, content in ((SidecarKind.SIGNATURE.file_name(name), None), (signed, text)):
+        if file_name == signed and expected is None:
+            continue
+        signature = read_beside(directory, file_name)
+        if signature is not None:
+            signatures.append(Signature(file_name, signature, content))
+    return expected, tuple(signatures)
+
+
+def _parse_own(upload: Upload, name: str, text: bytes) -> Digest:
     if len(text) > MAX_SIDECAR or (digest := parse_sidecar(text, upload.file_name)) is None:
         if not upload.is_settled:
             raise NotComplete("sidecar-incomplete", f"{printable(name)} does not have the digest yet")
@@ -124,19 +143,6 @@ def _read_sidecar(upload: Upload, directory: int) -> Digest | None:
             "Make it beside the tarball: sha256sum TARBALL > TARBALL.sha256",
         )
     return digest
-
-
-def parse_sidecar(text: bytes, file_name: str) -> Digest | None:
-    """The digest that a sidecar says for the file: as ``sha256sum`` prints, with ``--tag`` too, or the digest alone."""
-    for line in text.splitlines():
-        if DIGEST.fullmatch(line.strip().decode("ascii", "replace").lower()):
-            return Digest(line.strip().decode().lower())
-        match = re.fullmatch(rb"([0-9A-Fa-f]{64}) [ *](.+)", line)
-        tagged = re.fullmatch(rb"SHA256 \((.+)\) = ([0-9A-Fa-f]{64})", line)
-        digest, path = (match[1], match[2]) if match else (tagged[2], tagged[1]) if tagged else (b"", b"")
-        if digest and path.rpartition(b"/")[2] == os.fsencode(file_name):
-            return Digest(digest.decode().lower())
-    return None
 
 
 def _user_name(uid: int) -> str:

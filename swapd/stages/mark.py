@@ -20,7 +20,7 @@ import tomli_w
 from swapd.host.files import fingerprint, opened, opened_directory
 from swapd.model.errors import Rejected
 from swapd.model.record import Deployment, Marker, now
-from swapd.model.release import MARKER_SUFFIXES, Fingerprint, Outcome
+from swapd.model.release import MARKER_SUFFIXES, Fingerprint, Outcome, Sidecar, SidecarKind
 
 NAME_MAX = 255  # bytes of a file name, limits.h
 TEMPORARY = ".swapd-"  # hidden from every look at the drop directory
@@ -95,16 +95,19 @@ def remove_stale_marker(incoming: Path, file_name: str) -> None:
             _remove(directory, f"{marker_base(file_name)}.{outcome.value}")
 
 
-def remove_upload(incoming: Path, file_name: str, claimed: Fingerprint, sidecar: Fingerprint | None) -> None:
+def remove_upload(incoming: Path, file_name: str, claimed: Fingerprint, sidecars: Collection[Sidecar]) -> None:
     """Removes a tarball that is live, with its sidecars; what was uploaded under these names since then stays.
 
     Raises ``OSError``.
     """
     with opened_directory(incoming) as directory:
         _remove_same(directory, file_name, claimed)
-        if sidecar is not None:
-            _remove_same(directory, f"{file_name}.sha256", sidecar)
-        _remove_older(directory, f"{file_name}.sig", claimed)
+        for sidecar in sidecars:
+            if sidecar.kind not in (SidecarKind.SUMS, SidecarKind.SUMS_SIGNATURE):
+                _remove_same(directory, sidecar.kind.file_name(file_name), sidecar.fingerprint)
+        seen = {sidecar.kind for sidecar in sidecars}
+        for kind in {SidecarKind.SIGNATURE, SidecarKind.DIGEST_SIGNATURE} - seen:
+            _remove_older(directory, kind.file_name(file_name), claimed)
 
 
 def _remove_same(directory: int, name: str, state: Fingerprint) -> None:

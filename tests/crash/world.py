@@ -98,7 +98,8 @@ class World:
     def uploads(self) -> list[Upload]:
         """What the daemon would take up."""
         return [
-            Upload(self.incoming, seen.name, True, True, seen.fingerprint, seen.sidecar) for seen in scan(self.incoming)
+            Upload(self.incoming, seen.name, True, True, seen.fingerprint, seen.sidecars)
+            for seen in scan(self.incoming)
         ]
 
     def emit(self, event: Event) -> None:

@@ -11,16 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swapd.model.config import Site
-from swapd.model.release import Fingerprint, Upload, printable
+from swapd.model.release import Fingerprint, Sidecar, SidecarKind, Upload, printable
 from swapd.stages.arrive import PATIENCE, Arrivals, Seen, look, scan
 from tests.support.sites import make_site
 from tests.support.tarballs import site_content, write_sidecar, write_tarball
 from tests.support.waiting import wait_until
 
+OWN = [SidecarKind.DIGEST, SidecarKind.SIGNATURE, SidecarKind.DIGEST_SIGNATURE]
 WALL = 1_000_000.0  # time.time() when the monotonic clock shows 0
 SETTLE = 2.0
 SITE = make_site(Path("/scratch"), verify={"settle": "2s"})
 STRICT = make_site(Path("/scratch"), verify={"settle": "2s", "require": "digest"})
+SIGNED = make_site(Path("/scratch"), verify={"settle": "2s", "require": "signature"})
 
 
 def state(changed: float, size: int = 100, inode: int = 7) -> Fingerprint:
@@ -30,7 +32,12 @@ def state(changed: float, size: int = 100, inode: int = 7) -> Fingerprint:
 
 
 def seen(name: str = "shop.tar.gz", changed: float = 0.0, *, sidecar: float | None = None, size: int = 100) -> Seen:
-    return Seen(name, True, state(changed, size), None if sidecar is None else state(sidecar, 80, 8))
+    return Seen(name, True, state(changed, size), () if sidecar is None else beside(sidecar))
+
+
+def beside(changed: float, *kinds: SidecarKind) -> tuple[Sidecar, ...]:
+    """Sidecars that were last changed then; by default a digest alone."""
+    return tuple(Sidecar(kind, state(changed, 80, 8)) for kind in kinds or (SidecarKind.DIGEST,))
 
 
 def update(arrivals: Arrivals, now: float, *items: Seen, site: Site = SITE, clock_error: float = 0.0) -> list[Upload]:
@@ -47,7 +54,7 @@ class TestWithoutASidecar:
         assert upload.is_dropped
         assert upload.is_settled
         assert upload.path == SITE.incoming / "shop.tar.gz"
-        assert (upload.fingerprint, upload.sidecar) == (state(0.0), None)
+        assert (upload.fingerprint, upload.sidecars) == (state(0.0), ())
 
     def test_every_change_begins_the_wait_anew(self) -> None:
         arrivals = Arrivals({})
@@ -80,7 +87,7 @@ class TestWithASidecar:
     def test_it_is_tried_at_once(self) -> None:
         (upload,) = update(Arrivals({}), 0.1, seen(sidecar=0.1))
         assert not upload.is_settled
-        assert upload.sidecar == state(0.1, 80, 8)
+        assert upload.sidecars == beside(0.1)
 
     def test_one_that_does_not_match_yet_is_tried_again_when_it_changes(self) -> None:
         arrivals = Arrivals({})
@@ -115,6 +122,44 @@ class TestWithASidecar:
         assert upload.is_settled
 
 
+class TestWithASignature:
+    """``require = "signature"``."""
+
+    @pytest.mark.parametrize("kinds", [OWN[1:2], OWN[::2], list(SidecarKind)[3:]], ids=["tarball", "digest", "sums"])
+    def test_it_is_tried_at_once(self, kinds: list[SidecarKind]) -> None:
+        item = Seen("shop.tar.gz", True, state(0.0), beside(0.1, *kinds))
+        (upload,) = update(Arrivals({}), 0.1, item, site=SIGNED)
+        assert not upload.is_settled
+        assert upload.sidecars == beside(0.1, *kinds)
+
+    @pytest.mark.parametrize("kinds", [[], OWN[:1], list(SidecarKind)[3:4]])
+    def test_without_one_it_waits(self, kinds: list[SidecarKind]) -> None:
+        arrivals = Arrivals({})
+        sidecars = beside(0.1, *kinds) if kinds else ()
+        assert update(arrivals, 99.0, Seen("shop.tar.gz", True, state(0.0), sidecars), site=SIGNED) == []
+        assert arrivals.waiting()["shop.tar.gz"] == "waits for its signature shop.tar.gz.sig"
+
+    def test_it_waits_for_what_is_signed(self) -> None:
+        arrivals = Arrivals({})
+        item = Seen("shop.tar.gz", True, state(0.0), beside(0.1, SidecarKind.DIGEST_SIGNATURE))
+        assert update(arrivals, 99.0, item, site=SIGNED) == []
+        assert "shop.tar.gz.sha256, which" in arrivals.waiting()["shop.tar.gz"]
+
+    def test_where_none_is_asked_for_it_says_nothing_of_a_whole_upload(self) -> None:
+        item = Seen("shop.tar.gz", True, state(0.0), beside(0.0, SidecarKind.SIGNATURE))
+        assert update(Arrivals({}), 1.0, item) == []
+        assert update(Arrivals({}), 2.0, item)
+
+    def test_a_changed_one_is_a_change(self) -> None:
+        arrivals = Arrivals({})
+        item = Seen("shop.tar.gz", True, state(0.0), beside(0.1, SidecarKind.SIGNATURE))
+        (upload,) = update(arrivals, 4.0, item, site=SIGNED)
+        arrivals.answer(upload)
+        assert update(arrivals, 9.0, item, site=SIGNED) == []
+        changed = Seen("shop.tar.gz", True, state(0.0), beside(8.0, SidecarKind.SIGNATURE))
+        assert update(arrivals, 9.0, changed, site=SIGNED)
+
+
 class TestPutBack:
     def test_one_that_somebody_has_open_is_looked_at_again_after_a_while(self) -> None:
         arrivals = Arrivals({})
@@ -144,7 +189,7 @@ class TestAnswers:
 
     @pytest.mark.parametrize(
         "changed",
-        [seen(changed=10.0), seen(size=101), seen(sidecar=10.0), Seen("shop.tar.gz", True, state(0.0, inode=9), None)],
+        [seen(changed=10.0), seen(size=101), seen(sidecar=10.0), Seen("shop.tar.gz", True, state(0.0, inode=9))],
         ids=["touched", "other size", "sidecar came", "replaced"],
     )
     def test_one_that_changed_is_taken_up_again(self, changed: Seen) -> None:
@@ -162,9 +207,9 @@ class TestAnswers:
         assert update(arrivals, 9.0, seen())
 
     def test_answers_outlive_a_restart(self) -> None:
-        assert update(Arrivals({"shop.tar.gz": (state(0.0), None)}), 99.0, seen()) == []
-        assert update(Arrivals({"shop.tar.gz": (state(0.0), state(1.0, 80, 8))}), 99.0, seen())
-        assert update(Arrivals({"shop.tar.gz": (None, None)}), 99.0, seen())
+        assert update(Arrivals({"shop.tar.gz": (state(0.0), ())}), 99.0, seen()) == []
+        assert update(Arrivals({"shop.tar.gz": (state(0.0), beside(1.0))}), 99.0, seen())
+        assert update(Arrivals({"shop.tar.gz": (None, ())}), 99.0, seen())
 
     def test_long_names_are_told_apart(self) -> None:
         # Both have the same first 200 characters, at which texts for people are cut.
@@ -197,7 +242,7 @@ def test_one_bad_file_holds_up_no_other() -> None:
 
 
 def test_what_can_be_no_tarball_is_answered_without_waiting() -> None:
-    item = Seen("shop.tar.gz", False, state(0.0), None)
+    item = Seen("shop.tar.gz", False, state(0.0))
     assert update(Arrivals({}), 0.0, item, site=STRICT)
 
 
@@ -209,30 +254,34 @@ def test_whatever_happens_nothing_is_taken_up_early_or_lost(steps: list[tuple[fl
     for pause, step in steps:
         now += pause
         if step == "write":
-            item = seen(changed=now, size=item.fingerprint.size + 1, sidecar=_changed(item.sidecar))
+            item = seen(changed=now, size=item.fingerprint.size + 1, sidecar=_sidecar_changed(item))
         elif step == "sidecar":
-            item = seen(changed=_changed(item.fingerprint) or 0.0, size=item.fingerprint.size, sidecar=now)
+            item = seen(changed=_changed(item.fingerprint), size=item.fingerprint.size, sidecar=now)
         elif ready and step == "put back":
             arrivals.put_back(ready[0], "", now)
         elif ready and step == "answer":
             arrivals.answer(ready[0])
-            answered = ready[0].fingerprint, ready[0].sidecar
+            answered = ready[0].fingerprint, ready[0].sidecars
         ready = update(arrivals, now, item)
         for upload in ready:
-            assert answered != (upload.fingerprint, upload.sidecar)
-            assert upload.sidecar is not None or now - (_changed(item.fingerprint) or 0.0) >= SETTLE - 1e-6
+            assert answered != (upload.fingerprint, upload.sidecars)
+            assert upload.sidecars or now - _changed(item.fingerprint) >= SETTLE - 1e-6
             assert upload.is_settled == (min(now - c for c in _times(item)) >= SETTLE - 1e-6) or not upload.is_settled
     if answered != item.answer:
         later = now + 2 * PATIENCE
         assert [upload.is_settled for upload in update(arrivals, later, item)] == [True]
 
 
-def _changed(state: Fingerprint | None) -> float | None:
-    return None if state is None else state.ctime_ns / 1e9 - WALL
+def _changed(state: Fingerprint) -> float:
+    return state.ctime_ns / 1e9 - WALL
+
+
+def _sidecar_changed(item: Seen) -> float | None:
+    return _changed(item.sidecars[0].fingerprint) if item.sidecars else None
 
 
 def _times(item: Seen) -> list[float]:
-    return [time for time in map(_changed, item.answer) if time is not None]
+    return [_changed(item.fingerprint), *(_changed(sidecar.fingerprint) for sidecar in item.sidecars)]
 
 
 class TestScan:
@@ -265,8 +314,8 @@ class TestScan:
             (tmp_path / name).touch()
         (item,) = scan(tmp_path)
         assert item.name == "shop.tar.gz"
-        assert item.sidecar is not None
-        assert item.sidecar.inode == (tmp_path / "shop.tar.gz.sha256").stat().st_ino
+        found = {sidecar.kind: sidecar.fingerprint.inode for sidecar in item.sidecars}
+        assert found == {kind: (tmp_path / kind.file_name("shop.tar.gz")).stat().st_ino for kind in OWN[:2]}
 
     def test_strange_things_are_seen_and_not_opened(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "fifo.tar")

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from swapd.host.linux import has_writer
 from swapd.model.errors import Failed, NotComplete, Rejected
 from swapd.model.release import Compression, Tarball, Upload
-from swapd.stages.claim import claim, parse_sidecar
+from swapd.model.sidecars import parse_sidecar
+from swapd.stages.claim import claim
 from tests.support.httpd import PROJECT
 from tests.support.waiting import wait_until
 

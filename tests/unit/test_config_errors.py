@@ -74,7 +74,6 @@ WRONG_VALUES = [
     ("shared", '["uploads/2024", "uploads"]', ""),
     ("shared", '["uploads", "uploads"]', ""),
     ("verify.require", '"hope"', '"digest"'),
-    ("verify.require", '"signature"', "digest"),  # of the contract, and not of this version
     ("verify.allowed_signers", '"signers"', "from /"),
     ("verify.settle", "2", "with its unit"),
     ("verify.settle", '"2"', "with its unit"),

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from swapd.host.files import fingerprint
 from swapd.model.record import Deployment, Marker, now
-from swapd.model.release import DeploymentId, Digest, ListenerQueue, Outcome, PauseCost, ReleaseId, SiteName
+from swapd.model.release import (
+    DeploymentId,
+    Digest,
+    ListenerQueue,
+    Outcome,
+    PauseCost,
+    ReleaseId,
+    Sidecar,
+    SidecarKind,
+    SiteName,
+)
 from swapd.stages import mark
 from swapd.stages.mark import (
     describe,
@@ -151,7 +161,7 @@ class TestPlanted:
         claimed = fingerprint((tmp_path / NAME).stat())
         (tmp_path / NAME).rename(tmp_path / "elsewhere")
         (tmp_path / NAME).symlink_to("elsewhere")
-        remove_upload(tmp_path, NAME, claimed, None)
+        remove_upload(tmp_path, NAME, claimed, ())
         assert names(tmp_path) == {NAME, "elsewhere"}
 
     def test_markers_that_are_traps_are_no_old_markers(self, tmp_path: Path) -> None:
@@ -211,11 +221,11 @@ class TestNames:
 
 class TestRemoval:
     def put(self, incoming: Path) -> tuple[Any, Any]:
-        """A tarball with both sidecars; the states of the tarball and of the digest's sidecar."""
+        """A tarball with both sidecars; the state of the tarball, and the digest's sidecar as it was seen."""
         (incoming / NAME).write_text("one")
         sidecar = write_sidecar(incoming / NAME)
         (incoming / f"{NAME}.sig").write_text("signature")
-        return fingerprint((incoming / NAME).stat()), fingerprint(sidecar.stat())
+        return fingerprint((incoming / NAME).stat()), (Sidecar(SidecarKind.DIGEST, fingerprint(sidecar.stat())),)
 
     def test_a_tarball_that_is_live_goes_with_its_sidecars(self, tmp_path: Path) -> None:
         states = self.put(tmp_path)
@@ -239,6 +249,18 @@ class TestRemoval:
         (tmp_path / f"{NAME}.sha256").unlink()
         (tmp_path / f"{NAME}.sha256").write_text("of the next tarball")
         remove_upload(tmp_path, NAME, tarball, sidecar)
+        assert names(tmp_path) == {f"{NAME}.sha256"}
+
+    def test_a_signature_that_was_seen_goes_and_its_successor_stays(self, tmp_path: Path) -> None:
+        tarball, _ = self.put(tmp_path)
+        signature = tmp_path / f"{NAME}.sig"
+        seen = (Sidecar(SidecarKind.SIGNATURE, fingerprint(signature.stat())),)
+        (tmp_path / ".next").write_text("signature of the next")
+        os.rename(tmp_path / ".next", signature)
+        remove_upload(tmp_path, NAME, tarball, seen)
+        assert names(tmp_path) == {f"{NAME}.sha256", f"{NAME}.sig"}
+        seen = (Sidecar(SidecarKind.SIGNATURE, fingerprint(signature.stat())),)
+        remove_upload(tmp_path, NAME, tarball, seen)
         assert names(tmp_path) == {f"{NAME}.sha256"}
 
     def test_a_pending_marker_goes_with_its_tarball(self, tmp_path: Path) -> None:

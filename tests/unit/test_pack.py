@@ -229,10 +229,10 @@ def key(tmp_path: Path) -> Path:
     return key
 
 
-def verify(tarball: str, key: Path) -> int:
+def verify(tarball: str, key: Path, namespace: str = "swapd") -> int:
     signers = key.with_suffix(".signers")
     signers.write_text(f"deploy {key.with_suffix('.pub').read_text()}")
-    command = ["ssh-keygen", "-Y", "verify", "-f", signers, "-I", "deploy", "-n", "swapd", "-s", f"{tarball}.sig"]
+    command = ["ssh-keygen", "-Y", "verify", "-f", signers, "-I", "deploy", "-n", namespace, "-s", f"{tarball}.sig"]
     with open(tarball, "rb") as file:
         return subprocess.run(command, stdin=file, capture_output=True).returncode
 
@@ -243,11 +243,19 @@ def test_a_signature_is_one_that_ssh_keygen_verifies(site: Path, key: Path) -> N
     assert "scp shop-1.tar.gz.sha256 shop-1.tar.gz.sig shop-1.tar.gz USER@HOST" in output
 
 
+def test_a_signature_for_one_site(site: Path, key: Path) -> None:
+    succeed(site, "--name", "shop-1", "--sign", key, "--namespace", "swapd:shop")
+    assert verify("shop-1.tar.gz", key, "swapd:shop") == 0
+    assert verify("shop-1.tar.gz", key) != 0
+
+
 def test_a_new_tarball_never_keeps_an_old_signature(site: Path, key: Path) -> None:
     succeed(site, "--name", "shop-1", "--sign", key)
     old = Path("shop-1.tar.gz.sig").read_bytes()
+    Path("shop-1.tar.gz.sha256.sig").write_text("of the old digest")
     (site / "index.html").write_text("two")
     succeed(site, "--name", "shop-1", "--sign", key, "--force")
+    assert not Path("shop-1.tar.gz.sha256.sig").exists()
     assert Path("shop-1.tar.gz.sig").read_bytes() != old
     assert verify("shop-1.tar.gz", key) == 0
     succeed(site, "--name", "shop-1", "--force")

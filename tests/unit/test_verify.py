@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from swapd.model.config import Require, Verify
-from swapd.model.errors import NotComplete, Rejected
-from swapd.model.release import Compression, Digest, Fingerprint, Tarball, Upload
+from swapd.model.config import Site
+from swapd.model.errors import Failed, NotComplete, Rejected
+from swapd.model.release import Compression, Digest, Fingerprint, Signature, Tarball, Upload
 from swapd.stages.verify import verify
+from tests.support.signing import Key
 from tests.support.sites import make_site
 from tests.support.tarballs import pack, site_content
 
-INTEGRITY: Verify = make_site(Path("/scratch")).verify
-DIGEST: Verify = replace(INTEGRITY, require=Require.DIGEST)
+INTEGRITY = make_site(Path("/scratch"))
+DIGEST = make_site(Path("/scratch"), verify={"require": "digest"})
 RIGHT, WRONG = Digest("1" * 64), Digest("2" * 64)
 SUFFIXES = {
     Compression.NONE: ".tar",
@@ -44,13 +44,15 @@ class Claimed:
         *,
         is_dropped: bool = True,
         is_settled: bool = True,
+        signatures: tuple[Signature, ...] = (),
     ) -> Tarball:
         path = self.directory / f"copy{len(self.descriptors)}"
         path.write_bytes(content)
         self.descriptors.append(os.open(path, os.O_RDONLY))
         upload = Upload(self.directory, "shop.tar.gz", is_dropped, is_settled)
         state = Fingerprint(1, 2, 3, 4, 5)
-        return Tarball(upload, "shop", compression, RIGHT, len(content), self.descriptors[-1], state, expected, "me")
+        copy = self.descriptors[-1]
+        return Tarball(upload, "shop", compression, RIGHT, len(content), copy, state, expected, "me", signatures)
 
 
 @pytest.fixture
@@ -92,28 +94,28 @@ def test_an_empty_file(claimed: Claimed) -> None:
     assert caught.value.problem == "empty-file"
 
 
-@pytest.mark.parametrize("rules", [INTEGRITY, DIGEST])
+@pytest.mark.parametrize("site", [INTEGRITY, DIGEST])
 class TestDigest:
-    def test_one_that_matches(self, claimed: Claimed, rules: Verify) -> None:
-        assert verify(claimed.make(expected=RIGHT), rules).signer == ""
+    def test_one_that_matches(self, claimed: Claimed, site: Site) -> None:
+        assert verify(claimed.make(expected=RIGHT), site).signer == ""
 
-    def test_one_that_differs_may_still_be_uploaded(self, claimed: Claimed, rules: Verify) -> None:
+    def test_one_that_differs_may_still_be_uploaded(self, claimed: Claimed, site: Site) -> None:
         with pytest.raises(NotComplete) as caught:
-            verify(claimed.make(expected=WRONG, is_settled=False), rules)
+            verify(claimed.make(expected=WRONG, is_settled=False), site)
         assert caught.value.problem == "digest-differs-yet"
 
     @pytest.mark.parametrize("is_dropped", [True, False])
-    def test_one_that_differs_at_the_end_is_rejected(self, claimed: Claimed, rules: Verify, is_dropped: bool) -> None:
+    def test_one_that_differs_at_the_end_is_rejected(self, claimed: Claimed, site: Site, is_dropped: bool) -> None:
         with pytest.raises(Rejected) as caught:
-            verify(claimed.make(expected=WRONG, is_dropped=is_dropped), rules)
+            verify(claimed.make(expected=WRONG, is_dropped=is_dropped), site)
         assert caught.value.problem == "digest-mismatch"
         assert RIGHT in caught.value.message
         assert WRONG in caught.value.message
 
-    def test_a_wrong_digest_is_told_before_a_wrong_format(self, claimed: Claimed, rules: Verify) -> None:
+    def test_a_wrong_digest_is_told_before_a_wrong_format(self, claimed: Claimed, site: Site) -> None:
         # A file that was cut off is not what it says, either: the upload is the reason.
         with pytest.raises(Rejected) as caught:
-            verify(claimed.make(b"", expected=WRONG), rules)
+            verify(claimed.make(b"", expected=WRONG), site)
         assert caught.value.problem == "digest-mismatch"
 
 
@@ -125,3 +127,73 @@ def test_a_digest_that_is_asked_for_and_missing(claimed: Claimed) -> None:
         verify(claimed.make(is_dropped=False), DIGEST)
     assert rejected.value.problem == "digest-missing"
     assert "shop.tar.gz.sha256" in rejected.value.hint
+
+
+class TestSignature:
+    """``require = "signature"``; why ssh-keygen refuses one is test_signatures.py's."""
+
+    @pytest.fixture
+    def key(self, tmp_path: Path) -> Key:
+        return Key(tmp_path / "alice")
+
+    @pytest.fixture
+    def site(self, tmp_path: Path, key: Key) -> Site:
+        signers = tmp_path / "signers"
+        signers.write_text(key.line())
+        return make_site(tmp_path, verify={"require": "signature", "allowed_signers": str(signers)})
+
+    def over_tarball(self, key: Key, content: bytes = CONTENTS[Compression.GZIP]) -> Signature:
+        return Signature("shop.tar.gz.sig", key.sign(content), None)
+
+    def over_digest(self, key: Key) -> Signature:
+        text = f"{RIGHT}  shop.tar.gz\n".encode()
+        return Signature("shop.tar.gz.sha256.sig", key.sign(text), text)
+
+    def test_one_over_the_tarball_needs_no_digest(self, claimed: Claimed, key: Key, site: Site) -> None:
+        tarball = claimed.make(signatures=(self.over_tarball(key),))
+        assert verify(tarball, site).signer == "alice"
+        assert os.lseek(tarball.descriptor, 0, os.SEEK_CUR) == 0, "it is read from its beginning afterwards"
+
+    def test_one_over_the_digest(self, claimed: Claimed, key: Key, site: Site) -> None:
+        tarball = claimed.make(expected=RIGHT, signatures=(self.over_digest(key),))
+        assert verify(tarball, site).signer == "alice"
+
+    def test_a_digest_that_contradicts_rejects_all_the_same(self, claimed: Claimed, key: Key, site: Site) -> None:
+        signatures = (self.over_tarball(key), self.over_digest(key))
+        with pytest.raises(Rejected) as caught:
+            verify(claimed.make(expected=WRONG, signatures=signatures), site)
+        assert caught.value.problem == "digest-mismatch"
+
+    def test_one_of_two_that_holds_is_enough(self, claimed: Claimed, key: Key, site: Site) -> None:
+        stale = self.over_tarball(key, b"something else")
+        assert verify(claimed.make(expected=RIGHT, signatures=(stale, self.over_digest(key))), site).signer == "alice"
+        with pytest.raises(Rejected) as caught:
+            verify(claimed.make(expected=RIGHT, signatures=(stale, stale)), site)
+        assert caught.value.problem == "signature-mismatch"
+        assert "shop.tar.gz.sig" in caught.value.message
+
+    def test_none(self, claimed: Claimed, site: Site) -> None:
+        with pytest.raises(NotComplete) as waits:
+            verify(claimed.make(expected=RIGHT), site)
+        assert waits.value.problem == "waits-for-signature"
+        with pytest.raises(Rejected) as rejected:
+            verify(claimed.make(expected=RIGHT, is_dropped=False), site)
+        assert rejected.value.problem == "signature-missing"
+
+    @pytest.mark.parametrize("content", [b"-----BEGIN SSH", b""])
+    def test_one_that_does_not_fit_may_still_be_uploaded(
+        self, claimed: Claimed, key: Key, site: Site, content: bytes
+    ) -> None:
+        for signature in (Signature("s", content, None), self.over_tarball(key, b"the next")):
+            with pytest.raises(NotComplete) as caught:
+                verify(claimed.make(is_settled=False, signatures=(signature,)), site)
+            assert caught.value.problem == "signature-differs-yet"
+
+    def test_without_signers_the_host_is_at_fault(self, claimed: Claimed, key: Key, tmp_path: Path) -> None:
+        site = make_site(tmp_path, verify={"require": "signature"})
+        with pytest.raises(Failed) as caught:
+            verify(claimed.make(signatures=(self.over_tarball(key),)), site)
+        assert caught.value.problem == "no-signers"
+
+    def test_where_none_is_asked_for_none_is_looked_at(self, claimed: Claimed) -> None:
+        assert verify(claimed.make(signatures=(Signature("s", b"no signature", None),)), INTEGRITY).signer == ""

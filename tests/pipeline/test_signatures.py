@@ -1,0 +1,184 @@
+"""Who may deploy, and proof of it: signed tarballs through the daemon."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from swapd.model.release import Outcome
+from tests.support.signing import Key
+from tests.support.sites import Scratch
+from tests.support.tarballs import digest_of, drop, release_of, site_content, touch, write_sidecar, write_tarball
+from tests.support.trees import texts
+from tests.support.waiting import wait_until
+
+Plot = Callable[..., Scratch]
+NAME = "shop-1.tar.gz"
+ONE, TWO = site_content("one"), site_content("two")
+
+
+@pytest.fixture(scope="module")
+def alice(tmp_path_factory: pytest.TempPathFactory) -> Key:
+    return Key(tmp_path_factory.mktemp("keys") / "alice")
+
+
+@pytest.fixture
+def signers(tmp_path: Path, alice: Key) -> Path:
+    path = tmp_path / "allowed_signers"
+    path.write_text(alice.line("alice@example.com"))
+    return path
+
+
+@pytest.fixture
+def signed(plot: Plot, signers: Path) -> Scratch:
+    """A site that requires a signature. With one there is nothing to wait for: ``settle`` is an hour."""
+    return plot(settle="1h", verify={"require": "signature", "allowed_signers": str(signers)})
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Path:
+    return write_tarball(tmp_path / NAME, ONE)
+
+
+def files(scratch: Scratch) -> list[str]:
+    return sorted(os.listdir(scratch.incoming))
+
+
+def test_a_signature_after_its_tarball(signed: Scratch, alice: Key, one: Path) -> None:
+    drop(one, signed.incoming)
+    wait_until(
+        lambda: signed.markers().get(f"{NAME}.pending", {}).get("reason") == f"waits for its signature {NAME}.sig",
+        "the reason to wait",
+    )
+    alice.sign_file(one)
+    drop(one.with_name(f"{NAME}.sig"), signed.incoming)
+    marker = signed.wait_marker(f"{NAME}.live")
+    assert marker["signer"] == "alice@example.com"
+    wait_until(lambda: files(signed) == [f"{NAME}.live"], "the signature to go with its tarball")
+    (record,) = signed.deployments()
+    assert (record.outcome, record.signer, record.digest) == (Outcome.LIVE, "alice@example.com", digest_of(one))
+    assert texts(signed.live()) == ONE
+
+
+def test_a_signature_before_its_tarball(signed: Scratch, alice: Key, one: Path) -> None:
+    drop(alice.sign_file(one, f"swapd:{signed.site}"), signed.incoming)
+    drop(one, signed.incoming)
+    signed.wait_marker(f"{NAME}.live")
+    wait_until(lambda: files(signed) == [f"{NAME}.live"], "the signature to go with its tarball")
+
+
+def test_a_signature_over_the_digest(signed: Scratch, alice: Key, one: Path) -> None:
+    for name in (write_sidecar(one), alice.sign_file(one.with_name(f"{NAME}.sha256"))):
+        drop(name, signed.incoming)
+    drop(one, signed.incoming)
+    assert signed.wait_marker(f"{NAME}.live")["signer"] == "alice@example.com"
+    wait_until(lambda: files(signed) == [f"{NAME}.live"], "the sidecars to go with their tarball")
+
+
+def test_a_rejected_tarball_is_looked_at_again_when_its_signature_changes(
+    plot: Plot, signers: Path, alice: Key, one: Path
+) -> None:
+    scratch = plot(verify={"require": "signature", "allowed_signers": str(signers)})
+    drop(alice.sign_file(one, "file"), scratch.incoming)
+    drop(one, scratch.incoming)
+    marker = scratch.wait_marker(f"{NAME}.rejected")
+    assert marker["problem"] == "wrong-namespace"
+    assert "ssh-keygen -Y sign -n swapd" in marker["hint"]
+    assert files(scratch) == [NAME, f"{NAME}.rejected", f"{NAME}.sig"], "all stays as it was"
+    assert not scratch.live().exists()
+    drop(alice.sign_file(one), scratch.incoming)
+    scratch.wait_marker(f"{NAME}.live")
+    assert [item.outcome for item in scratch.deployments()] == [Outcome.LIVE, Outcome.REJECTED]
+
+
+def test_a_tarball_that_was_tampered_with(plot: Plot, signers: Path, alice: Key, one: Path) -> None:
+    scratch = plot(verify={"require": "signature", "allowed_signers": str(signers)})
+    drop(alice.sign_file(one), scratch.incoming)
+    drop(write_tarball(one, TWO), scratch.incoming)
+    assert scratch.wait_marker(f"{NAME}.rejected")["problem"] == "signature-mismatch"
+    assert not scratch.live().exists()
+
+
+def test_signers_that_anybody_could_have_written(signed: Scratch, alice: Key, one: Path, signers: Path) -> None:
+    signers.chmod(0o666)
+    drop(alice.sign_file(one), signed.incoming)
+    drop(one, signed.incoming)
+    assert signed.wait_marker(f"{NAME}.failed")["problem"] == "unsafe-signers"
+    signers.chmod(0o644)
+    touch(signed.incoming / NAME)
+    signed.wait_marker(f"{NAME}.live")
+
+
+def test_the_command_wants_a_signature_too(scratch: Scratch, signers: Path, alice: Key, one: Path) -> None:
+    scratch.add_site(verify={"require": "signature", "allowed_signers": str(signers)})
+    assert scratch.json("deploy", "shop", one, status=3)["problem"] == "signature-missing"
+    alice.sign_file(one)
+    assert scratch.json("deploy", "shop", one)["signer"] == "alice@example.com"
+
+
+class Swapper(threading.Thread):
+    """An uploader who exchanges tarball and signature, and writes into the tarball, as fast as it goes."""
+
+    def __init__(self, incoming: Path, uploads: list[tuple[bytes, bytes]]) -> None:
+        super().__init__()
+        self.incoming = incoming
+        self.uploads = uploads
+        self.is_stopping = False
+        self.turns = 0
+
+    def run(self) -> None:
+        target = self.incoming / NAME
+        for turn, (content, signature) in enumerate(itertools.cycle(self.uploads)):
+            if self.is_stopping:
+                return
+            self.turns = turn
+            if turn % 3 == 0 and target.exists():  # into the file that may be read right now
+                with target.open("wb", buffering=0) as file:
+                    file.write(content[: len(content) // 2])
+                    file.write(content[len(content) // 2 :])
+            else:
+                self.put(target.name, content)
+            self.put(f"{NAME}.sig", signature)
+
+    def put(self, name: str, content: bytes) -> None:
+        temporary = self.incoming / f".{name}.next"
+        temporary.write_bytes(content)
+        os.rename(temporary, self.incoming / name)
+
+
+def test_a_tarball_that_is_rewritten_while_it_is_verified(
+    plot: Plot, signers: Path, alice: Key, tmp_path: Path
+) -> None:
+    scratch = plot(verify={"require": "signature", "allowed_signers": str(signers)}, keep=1000)
+    contents = {mark: site_content(mark) for mark in ("one", "two", "evil")}
+    tarballs = {}
+    for mark, content in contents.items():
+        (tmp_path / mark).mkdir()
+        tarballs[mark] = write_tarball(tmp_path / mark / NAME, content)
+    signatures = {mark: alice.sign(tarballs[mark].read_bytes()) for mark in ("one", "two")}
+    # What nobody signed comes with a signature whose own tarball follows at once: a second look would find that one.
+    pairs = [("evil", "one"), ("one", "one"), ("evil", "two"), ("two", "two"), ("one", "two"), ("two", "one")]
+    swapper = Swapper(scratch.incoming, [(tarballs[mark].read_bytes(), signatures[of]) for mark, of in pairs])
+    swapper.start()
+    try:
+        wait_until(lambda: _swaps(scratch) >= 6, "six swaps between the two")
+    finally:
+        swapper.is_stopping = True
+        swapper.join()
+    expected = {release_of(tarballs[mark]): contents[mark] for mark in ("one", "two")}
+    live = [item for item in scratch.deployments() if item.outcome in (Outcome.LIVE, Outcome.UNCHANGED)]
+    assert {item.release for item in live} == expected.keys()
+    assert {item.signer for item in live} == {"alice@example.com"}
+    wait_until(lambda: not scratch.pending(), "the last deployment to end")
+    for release, content in expected.items():
+        assert texts(scratch.releases() / release) == content
+    assert swapper.turns > 100
+
+
+def _swaps(scratch: Scratch) -> int:
+    return sum(item.outcome is Outcome.LIVE for item in scratch.deployments())
