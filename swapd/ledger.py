@@ -14,8 +14,19 @@ from swapd.model.errors import Failed, NotComplete, Rejected, SwapdError
 from swapd.model.events import Event
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, LiveRelease, LiveTree, SiteState, SwapIntent, now
-from swapd.model.release import DeploymentId, Outcome, PauseCost, Release, Stage, Tarball, Upload, recorded_name
-from swapd.stages.mark import describe, remove_old_markers, remove_upload, write_marker
+from swapd.model.release import (
+    DeploymentId,
+    Digest,
+    Outcome,
+    PauseCost,
+    Release,
+    SidecarKind,
+    Stage,
+    Tarball,
+    Upload,
+    recorded_name,
+)
+from swapd.stages.mark import describe, remove_old_markers, remove_sums, remove_upload, write_marker
 
 MAX_ATTEMPTS = 3  # how often an upload is taken up that crashes us, before it counts as failed
 RETRIED = ("interrupted", "crashed")  # problems after which the same upload is taken up again
@@ -234,6 +245,18 @@ class Ledger:
                 "the removal of the upload",
                 lambda: remove_upload(self.site.incoming, self._file_name, claimed, sidecars),
             )
+            if any(sidecar.kind is SidecarKind.SUMS for sidecar in sidecars):
+                self._degrading(
+                    "the removal of SHA256SUMS", lambda: remove_sums(self.site.incoming, self._are_answered)
+                )
+
+    def _are_answered(self, digests: set[Digest]) -> bool:
+        """Whether tarballs of all these digests have had an outcome; of more than are remembered, nobody knows."""
+        if len(digests) > records.HISTORY_LENGTH:
+            return True
+        return digests <= {
+            item.digest for item in records.read_deployments(self.context.layout, self.site.name) if item.ended
+        }
 
     def remove_old_markers(self, state: SiteState) -> None:
         """Removes the markers of releases that are not kept any more."""

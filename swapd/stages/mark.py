@@ -12,15 +12,17 @@ import os
 import secrets
 import time
 import tomllib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import tomli_w
 
 from swapd.host.files import fingerprint, opened, opened_directory
+from swapd.host.sidecars import read_sums_text
 from swapd.model.errors import Rejected
 from swapd.model.record import Deployment, Marker, now
-from swapd.model.release import MARKER_SUFFIXES, Fingerprint, Outcome, Sidecar, SidecarKind
+from swapd.model.release import MARKER_SUFFIXES, Digest, Fingerprint, Outcome, Sidecar, SidecarKind, is_tarball
+from swapd.model.sidecars import parse_sums
 
 NAME_MAX = 255  # bytes of a file name, limits.h
 TEMPORARY = ".swapd-"  # hidden from every look at the drop directory
@@ -103,11 +105,29 @@ def remove_upload(incoming: Path, file_name: str, claimed: Fingerprint, sidecars
     with opened_directory(incoming) as directory:
         _remove_same(directory, file_name, claimed)
         for sidecar in sidecars:
-            if sidecar.kind not in (SidecarKind.SUMS, SidecarKind.SUMS_SIGNATURE):
+            if sidecar.kind not in (SidecarKind.SUMS, SidecarKind.SUMS_SIGNATURE):  # which are others', too
                 _remove_same(directory, sidecar.kind.file_name(file_name), sidecar.fingerprint)
         seen = {sidecar.kind for sidecar in sidecars}
         for kind in {SidecarKind.SIGNATURE, SidecarKind.DIGEST_SIGNATURE} - seen:
             _remove_older(directory, kind.file_name(file_name), claimed)
+
+
+def remove_sums(incoming: Path, are_answered: Callable[[set[Digest]], bool]) -> None:
+    """Removes SHA256SUMS and its signature once no tarball that it lists is left, and each of them was there.
+
+    It comes before them, and they come one after the other: that none is there may mean that the next is on its way.
+    ``are_answered`` tells whether tarballs of all these digests have had an outcome. Raises ``OSError``.
+    """
+    with opened_directory(incoming) as directory:
+        states = {}
+        for kind in (SidecarKind.SUMS, SidecarKind.SUMS_SIGNATURE):
+            with contextlib.suppress(FileNotFoundError):
+                states[kind.value] = fingerprint(os.stat(kind.value, dir_fd=directory, follow_symlinks=False))
+        text = read_sums_text(directory)
+        listed = {name: digest for name, digest in parse_sums(text or b"").items() if is_tarball(name)}
+        if listed and listed.keys().isdisjoint(os.listdir(directory)) and are_answered(set(listed.values())):
+            for name, state in states.items():
+                _remove_same(directory, name, state)
 
 
 def _remove_same(directory: int, name: str, state: Fingerprint) -> None:

@@ -80,6 +80,31 @@ def test_a_signature_over_the_digest(signed: Scratch, alice: Key, one: Path) -> 
     wait_until(lambda: files(signed) == [f"{NAME}.live"], "the sidecars to go with their tarball")
 
 
+def test_one_signed_list_of_digests_for_several_tarballs(signed: Scratch, alice: Key, tmp_path: Path) -> None:
+    # As scp * sends them: the list comes first, and the tarballs one after the other.
+    tarballs = [write_tarball(tmp_path / f"shop-{number}.tar.gz", site_content(str(number))) for number in (1, 2)]
+    sums = tmp_path / "SHA256SUMS"
+    sums.write_text("".join(f"{digest_of(tarball)}  {tarball.name}\n" for tarball in tarballs))
+    for name in (sums, alice.sign_file(sums)):
+        drop(name, signed.incoming)
+    drop(tarballs[0], signed.incoming)
+    assert signed.wait_marker("shop-1.tar.gz.live")["signer"] == "alice@example.com"
+    wait_until(lambda: all(item.is_closed for item in signed.deployments()), "the first to be done with")
+    assert files(signed) == ["SHA256SUMS", "SHA256SUMS.sig", "shop-1.tar.gz.live"], "they are still to be of use"
+    drop(tarballs[1], signed.incoming)
+    signed.wait_marker("shop-2.tar.gz.live")
+    wait_until(lambda: files(signed) == ["shop-1.tar.gz.live", "shop-2.tar.gz.live"], "the list to go with the last")
+
+
+def test_a_list_of_digests_that_contradicts(plot: Plot, one: Path) -> None:
+    scratch = plot(verify={"require": "digest"})
+    (scratch.incoming / "SHA256SUMS").write_text(f"{'0' * 64}  {NAME}\n")
+    drop(one, scratch.incoming)
+    assert scratch.wait_marker(f"{NAME}.rejected")["problem"] == "digest-mismatch"
+    (scratch.incoming / "SHA256SUMS").write_text(f"{digest_of(one)}  {NAME}\n")
+    scratch.wait_marker(f"{NAME}.live")
+
+
 def test_a_rejected_tarball_is_looked_at_again_when_its_signature_changes(
     plot: Plot, signers: Path, alice: Key, one: Path
 ) -> None:

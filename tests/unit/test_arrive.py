@@ -317,6 +317,25 @@ class TestScan:
         found = {sidecar.kind: sidecar.fingerprint.inode for sidecar in item.sidecars}
         assert found == {kind: (tmp_path / kind.file_name("shop.tar.gz")).stat().st_ino for kind in OWN[:2]}
 
+    def test_a_list_of_digests_is_a_sidecar_of_what_it_lists(self, tmp_path: Path) -> None:
+        for name in ("a.tar", "b.tar", "c.tar"):
+            (tmp_path / name).touch()
+        (tmp_path / "b.tar.sha256").touch()
+        (tmp_path / "SHA256SUMS").write_text(f"{'a' * 64}  a.tar\n{'b' * 64}  b.tar\n")
+        (tmp_path / "SHA256SUMS.sig").touch()
+        found = {item.name: [sidecar.kind for sidecar in item.sidecars] for item in scan(tmp_path)}
+        assert found == {
+            "a.tar": [SidecarKind.SUMS, SidecarKind.SUMS_SIGNATURE],
+            "b.tar": [SidecarKind.DIGEST],
+            "c.tar": [],
+        }
+
+    def test_a_list_of_digests_that_is_a_trap_lists_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "a.tar").touch()
+        os.mkfifo(tmp_path / "SHA256SUMS")
+        (item,) = scan(tmp_path)
+        assert (item.name, item.sidecars) == ("a.tar", ())
+
     def test_strange_things_are_seen_and_not_opened(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "fifo.tar")
         (tmp_path / "link.tar").symlink_to("/dev/zero")

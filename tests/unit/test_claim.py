@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from swapd.host.linux import has_writer
 from swapd.model.errors import Failed, NotComplete, Rejected
-from swapd.model.release import Compression, Tarball, Upload
+from swapd.model.release import Compression, Signature, Tarball, Upload
 from swapd.model.sidecars import parse_sidecar
 from swapd.stages.claim import claim
 from tests.support.httpd import PROJECT
@@ -368,6 +368,59 @@ class TestSidecars:
         assume(name.strip())  # else it is the digest alone
         line = f"{DIGEST}  {name}".encode()
         assert parse_sidecar(line, "shop.tar.gz") == (DIGEST if name == "shop.tar.gz" else None)
+
+
+class TestSums:
+    """SHA256SUMS speaks for each tarball that it lists, and that has no sidecar of its own."""
+
+    OTHER = "0" * 64
+
+    def put(self, drop: Drop, text: str) -> None:
+        drop.put()
+        (drop.incoming / "SHA256SUMS").write_text(text)
+        (drop.incoming / "SHA256SUMS.sig").write_text("signature")
+
+    def claimed(self, drop: Drop) -> Tarball:
+        with drop.claim() as tarball:
+            return tarball
+
+    def test_one_that_lists_it(self, drop: Drop) -> None:
+        text = f"{self.OTHER}  blog.tar.gz\n{DIGEST} *./dist/shop.tar.gz\n"
+        self.put(drop, text)
+        tarball = self.claimed(drop)
+        assert tarball.expected == DIGEST
+        assert tarball.signatures == (Signature("SHA256SUMS.sig", b"signature", text.encode()),)
+
+    @pytest.mark.parametrize("text", ["", f"{OTHER}  blog.tar.gz\n", f"{OTHER}\n", f"{OTHER}  xshop.tar.gz\n"])
+    def test_one_that_does_not(self, drop: Drop, text: str) -> None:
+        self.put(drop, text)
+        assert (self.claimed(drop).expected, self.claimed(drop).signatures) == (None, ())
+
+    def test_its_own_sidecar_counts_first(self, drop: Drop) -> None:
+        self.put(drop, f"{self.OTHER}  shop.tar.gz\n")
+        own = drop.incoming / "shop.tar.gz.sha256"
+        own.write_text(DIGEST)
+        (drop.incoming / "shop.tar.gz.sha256.sig").write_text("of its own")
+        (drop.incoming / "shop.tar.gz.sig").write_text("of itself")
+        tarball = self.claimed(drop)
+        assert tarball.expected == DIGEST
+        assert tarball.signatures == (
+            Signature("shop.tar.gz.sig", b"of itself", None),
+            Signature("shop.tar.gz.sha256.sig", b"of its own", DIGEST.encode()),
+        )
+
+    def test_whatever_else_has_its_name_holds_up_nothing(self, drop: Drop) -> None:
+        drop.put()
+        sums = drop.incoming / "SHA256SUMS"
+        os.mkfifo(sums)
+        assert self.claimed(drop).expected is None
+        sums.unlink()
+        sums.symlink_to("/dev/zero")
+        assert self.claimed(drop).expected is None
+        sums.unlink()
+        with sums.open("wb") as file:
+            file.truncate(2 << 20)
+        assert self.claimed(drop).expected is None
 
 
 def test_has_writer_sees_a_writer_come_and_go(tmp_path: Path) -> None:

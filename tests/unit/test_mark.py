@@ -32,6 +32,7 @@ from swapd.stages.mark import (
     remove_old_markers,
     remove_pending_marker,
     remove_stale_marker,
+    remove_sums,
     remove_upload,
     sweep_markers,
     write_marker,
@@ -262,6 +263,23 @@ class TestRemoval:
         seen = (Sidecar(SidecarKind.SIGNATURE, fingerprint(signature.stat())),)
         remove_upload(tmp_path, NAME, tarball, seen)
         assert names(tmp_path) == {f"{NAME}.sha256"}
+
+    def test_a_list_of_digests_goes_after_the_last_tarball_that_it_lists(self, tmp_path: Path) -> None:
+        listed = {"a.tar.gz": "a" * 64, "b.tar.gz": "b" * 64}
+        lines = [f"{digest}  {name}\n" for name, digest in listed.items()]
+        (tmp_path / "SHA256SUMS").write_text("".join(lines) + "c" * 64 + "  README\n")
+        (tmp_path / "SHA256SUMS.sig").touch()
+        (tmp_path / "b.tar.gz").touch()
+        remove_sums(tmp_path, lambda _: True)
+        assert names(tmp_path) == {"SHA256SUMS", "SHA256SUMS.sig", "b.tar.gz"}
+        (tmp_path / "b.tar.gz").unlink()
+        asked = []
+        remove_sums(tmp_path, lambda digests: bool(asked.append(digests)))
+        assert asked == [set(listed.values())]
+        assert names(tmp_path) == {"SHA256SUMS", "SHA256SUMS.sig"}, "the other one is still to come"
+        remove_sums(tmp_path, lambda _: True)
+        assert names(tmp_path) == set()
+        remove_sums(tmp_path, lambda _: True)  # it is gone already
 
     def test_a_pending_marker_goes_with_its_tarball(self, tmp_path: Path) -> None:
         write_marker(tmp_path, NAME, marker(Outcome.PENDING))
