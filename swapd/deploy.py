@@ -18,6 +18,7 @@ from swapd.recover import recover
 from swapd.stages import pause, swap
 from swapd.stages.choose import choose
 from swapd.stages.claim import claim
+from swapd.stages.compare import find_newest, refuse_older
 from swapd.stages.extract import extract
 from swapd.stages.prepare import prepare
 from swapd.stages.prune import prune, releases_to_prune
@@ -64,6 +65,10 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
         ledger.enter(Stage.EXTRACT)
         report = _reporter(ledger, Stage.EXTRACT, tarball.size)
         extracted = extract(verified, site, ledger.deployment.id, report)
+    if site.verify.newer_only:
+        newest = find_newest(extracted, site)
+        refuse_older(newest, state.live)
+        ledger.know_newest(newest)
     ledger.enter(Stage.PREPARE)
     staged = prepare(extracted, site, lambda: _keep_going(ledger))
     release = _swap(site, staged, strategies, state, ledger)

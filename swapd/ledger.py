@@ -129,6 +129,10 @@ class Ledger:
         self.deployment = replace(self.deployment, swaps=swaps)
         self._write()
 
+    def know_newest(self, newest: int) -> None:
+        """The time of the release's newest file; not written before ``intend``."""
+        self.deployment = replace(self.deployment, newest=newest)
+
     def know_pause(self, cost: PauseCost) -> None:
         """What the pause cost, for the outcome; also when nothing was swapped in it."""
         self.deployment = replace(self.deployment, pause=cost)
@@ -196,6 +200,7 @@ class Ledger:
             since=now(),
             tree=identify(self.site.live),
             pause=self.deployment.pause,
+            newest=self.deployment.newest,
             others=tuple(LiveTree(str(path.live), identify(path.live)) for path in self.site.paths),
         )
         records.write_state(layout, name, SiteState(live, tuple(unique), doomed))

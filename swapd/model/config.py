@@ -54,6 +54,7 @@ class Verify:
     max_tarball: int
     max_extracted: int
     max_entries: int
+    newer_only: bool = False  # than what is live
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,7 @@ class Site:
                 "max_tarball": exact_size(self.verify.max_tarball),
                 "max_extracted": exact_size(self.verify.max_extracted),
                 "max_entries": self.verify.max_entries,
+                "newer_only": self.verify.newer_only,
             },
             "pause": {
                 "mode": self.pause.mode.value,

@@ -48,6 +48,12 @@ def parse_text(value: object) -> str:
     return value
 
 
+def parse_boolean(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise WrongValue(f"{shown(value)} is neither true nor false", "write true or false, without quotes")
+    return value
+
+
 def parse_choice(kind: type[Enum]) -> Callable[[object], Any]:
     def parse(value: object) -> Enum:
         for member in kind:

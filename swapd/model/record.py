@@ -165,6 +165,7 @@ class Deployment(Recorded):
     reason: str = ""
     hint: str = ""
     previous: ReleaseId | None = None
+    newest: int | None = None  # seconds since the epoch, of its newest file; where `newer_only` asks for it
     pause: PauseCost | None = None
     swaps: tuple[SwapIntent, ...] = ()  # of each live path, the main one first
     starts: int = 0  # whether the start is in the journal: 0 or 1
@@ -195,6 +196,7 @@ class LiveRelease(Recorded):
     since: datetime
     tree: TreeIdentity
     pause: PauseCost | None = None
+    newest: int | None = None  # as in its deployment's record
     others: tuple[LiveTree, ...] = ()  # what the site's further live paths are
 
     def tree_at(self, live: str) -> TreeIdentity:

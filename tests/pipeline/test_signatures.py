@@ -12,8 +12,8 @@ import pytest
 
 from swapd.model.release import Outcome
 from tests.support.signing import Key
-from tests.support.sites import Scratch
-from tests.support.tarballs import digest_of, drop, release_of, site_content, touch, write_sidecar, write_tarball
+from tests.support.sites import Scratch, leftovers
+from tests.support.tarballs import digest_of, drop, pack, release_of, site_content, touch, write_sidecar, write_tarball
 from tests.support.trees import texts
 from tests.support.waiting import wait_until
 
@@ -207,3 +207,20 @@ def test_a_tarball_that_is_rewritten_while_it_is_verified(
 
 def _swaps(scratch: Scratch) -> int:
     return sum(item.outcome is Outcome.LIVE for item in scratch.deployments())
+
+
+def test_a_release_that_is_older_than_the_live_one(plot: Plot, tmp_path: Path) -> None:
+    scratch = plot(verify={"newer_only": True})
+    for name, mtime in (("new", 1_700_000_000), ("old", 1_600_000_000), ("newer", 1_700_000_001)):
+        (tmp_path / f"{name}.tar.gz").write_bytes(pack(site_content(name), f"{name}.tar.gz", mtime=mtime))
+    drop(tmp_path / "new.tar.gz", scratch.incoming)
+    scratch.wait_marker("new.tar.gz.live")
+    drop(tmp_path / "old.tar.gz", scratch.incoming)
+    assert scratch.wait_marker("old.tar.gz.rejected")["problem"] == "older-than-live"
+    assert texts(scratch.live()) == site_content("new")
+    assert leftovers(scratch.releases()) == []
+    drop(tmp_path / "newer.tar.gz", scratch.incoming)
+    scratch.wait_marker("newer.tar.gz.live")
+    live = scratch.state().live
+    assert live is not None
+    assert live.newest == 1_700_000_001

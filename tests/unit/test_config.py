@@ -38,6 +38,7 @@ COMPLETE: dict[str, Any] = {
         "max_tarball": "2GB",
         "max_extracted": "3GiB",
         "max_entries": 1234,
+        "newer_only": True,
     },
     "pause": {
         "mode": "always",
