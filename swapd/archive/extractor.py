@@ -78,6 +78,7 @@ class _Extraction:
         self._reader = reader
         self._tree = tree
         self._max_depth = limits.max_depth
+        self._allow_links_to = limits.allow_links_to
         self._strip = strip_components or 0
         self._files = 0
         self._links = 0
@@ -118,7 +119,7 @@ class _Extraction:
         self._bytes += member.size
 
     def _add_symlink(self, member: Member, parts: Parts | None) -> None:
-        target = parse_target(member.target, member.name, self._max_depth)
+        target = parse_target(member.target, member.name, self._max_depth, self._allow_links_to)
         if parts:
             self._tree.add_symlink(parts, target)
             self._links += 1

@@ -27,3 +27,4 @@ class Limits:
     max_depth: int = 128  # directories below each other; Python's own tree walkers give up at about 1000
     max_ratio: int = 200  # bytes of content for each byte of the tarball; text seldom passes 20, gzip ends at 1032
     free_bytes: int = 256 << 20  # content that the ratio does not count: a small archive of zeros does no harm
+    allow_links_to: tuple[str, ...] = ()  # absolute paths that symlinks may lead to, and below

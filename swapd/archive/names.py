@@ -7,7 +7,7 @@ components, valid UTF-8, without control characters, short enough for every file
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from swapd.archive.limits import MAX_COMPONENT_BYTES, MAX_LINK_HOPS, MAX_PATH_BYTES
@@ -20,6 +20,7 @@ Parts = tuple[str, ...]  # a path's components below the staging directory; () i
 # characters (Cf) stay allowed: Persian and emoji names need joiners.
 FORBIDDEN_CATEGORIES = ("Cc", "Zl", "Zp")
 RENAME = "Rename the file and pack again."
+OUTSIDE = "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +139,28 @@ class NormalForms:
         self._seen.add(key)
 
 
-def parse_target(raw: bytes, name: bytes, max_depth: int) -> str:
+def parse_target(raw: bytes, name: bytes, max_depth: int, allowed: Collection[str] = ()) -> str:
     """A symlink's target as it will be made; ``Rejected`` unless it is relative and of plain components.
 
-    `..` is allowed at the beginning only. Behind a directory's name it would depend on what that directory is when
-    the link is followed, and a shared path may take the directory's place after the release was checked.
+    ``allowed`` are absolute paths: a target that is one of them, or lexically below one, may be absolute. What stands
+    there, links included, is the administrator's affair.
+
+    In a relative one `..` is allowed at the beginning only. Behind a directory's name it would depend on what that
+    directory is when the link is followed, and a shared path may take its place after the release was checked.
     """
     if not raw:
         raise Rejected.because("symlink-empty", f"{shown(name)} is a symlink to nothing", "Pack the tarball again.")
     text = _decoded(raw, f"target of the symlink {shown(name)}:")
-    if text.startswith("/"):
-        raise Rejected.because(
-            "symlink-absolute",
-            f"{shown(name)} is a symlink to the absolute path {printable(text)}",
-            "Link relative to the link's own directory.",
-        )
     _check_lengths(raw, text)
+    if text.startswith("/"):
+        if not _is_below(text, allowed):
+            raise Rejected.because(
+                "symlink-absolute",
+                f"{shown(name)} is a symlink to the absolute path {printable(text)}",
+                "Link relative to the link's own directory. What [verify] allow_links_to of the site names is "
+                "allowed, written plainly.",
+            )
+        return text
     parts = [part for part in text.split("/") if part not in ("", ".")]
     upwards = next((at for at, part in enumerate(parts) if part != ".."), len(parts))
     if ".." in parts[upwards:]:
@@ -165,6 +172,15 @@ def parse_target(raw: bytes, name: bytes, max_depth: int) -> str:
     if max(upwards, len(parts) - upwards) > max_depth:
         raise _target_too_deep(shown(name))
     return text
+
+
+def _is_below(target: str, allowed: Collection[str]) -> bool:
+    """Whether the absolute path is one of ``allowed`` or below one, whoever reads it: without `.`, `..`, `//`."""
+    # A last slash is all that may differ from the normal form.
+    parts = target.removesuffix("/").split("/")[1:]
+    if not parts or {"", ".", ".."} & set(parts):
+        return False
+    return any(parts[: len(top)] == top for top in (path.split("/")[1:] for path in allowed))
 
 
 def _target_too_deep(name: str) -> Rejected:
@@ -188,15 +204,21 @@ class LinkResolver:
         self._depth = 0  # links that lead to the one that is being walked
 
     def check_all(self, progress: Callable[[], None]) -> None:
-        """``Rejected`` unless every symlink ends inside the tree. One whose target is not there is allowed: shared
-        paths come to be later."""
+        """``Rejected`` unless every symlink ends inside the tree, or where an absolute target led it.
+
+        One whose target is not there is allowed: shared paths come to be later. Absolute targets are those that
+        ``parse_target`` let pass.
+        """
         for count, path in enumerate(self._links):
             if count % 256 == 0:
                 progress()
             self.resolve(path)
 
     def resolve(self, path: str) -> tuple[Parts, int]:
-        """Where the symlink ends, and how many links were followed; ``Rejected`` when outside, or for a loop."""
+        """Where the symlink ends, and how many links were followed; ``Rejected`` when outside, or for a loop.
+
+        A place that an absolute target led to begins with the component ``OUTSIDE``, which no name in a tree is.
+        """
         known = self._resolved.get(path)
         if known:
             return known
@@ -209,13 +231,16 @@ class LinkResolver:
         return place, hops
 
     def _walk(self, path: str) -> tuple[Parts, int]:
+        target = self._links[path]
+        if target.startswith("/"):
+            return (OUTSIDE, *target.strip("/").split("/")), 1
         place = list(path.split("/")[:-1])
         hops = 1
-        for part in self._links[path].split("/"):
+        for part in target.split("/"):
             if part in ("", "."):
                 continue
             if part == "..":
-                if not place:
+                if not place or place[0] == OUTSIDE:
                     raise self._escape(path)
                 place.pop()
                 continue

@@ -55,6 +55,7 @@ class Verify:
     max_extracted: int
     max_entries: int
     newer_only: bool = False  # than what is live
+    allow_links_to: tuple[Path, ...] = ()  # where symlinks of a release may lead besides the release
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,7 @@ class Site:
                 "max_extracted": exact_size(self.verify.max_extracted),
                 "max_entries": self.verify.max_entries,
                 "newer_only": self.verify.newer_only,
+                "allow_links_to": [str(path) for path in self.verify.allow_links_to],
             },
             "pause": {
                 "mode": self.pause.mode.value,

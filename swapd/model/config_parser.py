@@ -28,7 +28,6 @@ NOWHERE = Path("/nonexistent/live")  # stands in for a live path that is missing
 PER_SITE = ("live", "incoming", "releases", "path")  # keys that cannot have a default for all sites
 LATER_KEYS = {
     *("group", "queue", "drift", "hooks", "health", "database", "assets", "php", "balancer", "extract"),
-    *("verify.allow_links_to", "allow_links_to"),
     "pause.by",
 }
 
@@ -246,6 +245,7 @@ def _parse_layers(name: SiteName, layers: list[Document], layout: Layout, issues
             max_extracted=verify.take("max_extracted", config_values.parse_bytes, 16 * 2**30),
             max_entries=verify.take("max_entries", config_values.parse_integer(1), 1_000_000),
             newer_only=verify.take("newer_only", config_values.parse_boolean, False),
+            allow_links_to=verify.take("allow_links_to", config_values.parse_link_targets, ()),
         ),
         pause=Pause(
             mode=pause.take("mode", config_values.parse_choice(PauseMode), PauseMode.AUTO),

@@ -132,6 +132,16 @@ def parse_live_path(value: object) -> Path:
     return path
 
 
+def parse_link_targets(value: object) -> tuple[Path, ...]:
+    """Directories outside that a release's symlinks may lead to."""
+    if not isinstance(value, list):
+        raise WrongValue(f"{shown(value)} is not a list", 'write a list of whole paths, such as ["/srv/media"]')
+    paths = tuple(parse_absolute_path(item) for item in value)
+    if Path("/") in paths:
+        raise WrongValue('"/" would allow links to everything', "name the directories that are meant")
+    return paths
+
+
 def parse_inner_paths(value: object) -> tuple[str, ...]:
     right = 'write a list of paths inside a release, such as ["index.php"], without leading / and without ".."'
     if not isinstance(value, list):

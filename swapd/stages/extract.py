@@ -23,7 +23,11 @@ def extract(
     """
     staging = site.releases / f"{STAGING}{deployment}"
     tarball = verified.tarball
-    limits = Limits(max_extracted=site.verify.max_extracted, max_entries=site.verify.max_entries)
+    limits = Limits(
+        max_extracted=site.verify.max_extracted,
+        max_entries=site.verify.max_entries,
+        allow_links_to=tuple(map(str, site.verify.allow_links_to)),
+    )
     try:
         os.mkdir(staging, 0o700)
         directory = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

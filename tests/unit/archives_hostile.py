@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import lzma
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swapd.archive import Limits
 from swapd.model.release import Compression
@@ -56,14 +56,15 @@ def hostile(
     return register
 
 
-def each(problem: str, **archives: bytes) -> None:
+def each(problem: str, limits: Limits = LIMITS, **archives: bytes) -> None:
     """Several archives that want no more than a line."""
     for name, data in archives.items():
-        CASES.append(Hostile(name, problem, lambda _, data=data: data, NONE, 0, LIMITS))  # type: ignore[misc]
+        CASES.append(Hostile(name, problem, lambda _, data=data: data, NONE, 0, limits))  # type: ignore[misc]
 
 
 GOOD = file(b"good")
 OUTSIDE = b"../canary/pwned"
+MEDIA_ALLOWED = replace(LIMITS, allow_links_to=("/srv/media", "/srv/other/deep"))
 NFC, NFD = "caf\u00e9".encode(), "cafe\u0301".encode()
 
 
@@ -263,6 +264,49 @@ each(
     symlink_down_and_up=tar(GOOD, symlink(b"link", b"a/../../canary")),
     symlink_up_behind_a_shared_path=tar(GOOD, directory(b"shared"), symlink(b"link", b"shared/../good")),
     symlink_up_behind_symlink=tar(GOOD, directory(b"a/b"), symlink(b"l", b"a/b"), symlink(b"m", b"l/../../../canary")),
+)
+# The same where a site allows links to /srv/media: these are not below it, or only seem to be.
+each(
+    "symlink-absolute",
+    MEDIA_ALLOWED,
+    symlink_up_from_what_is_allowed=tar(GOOD, symlink(b"link", b"/srv/media/../../etc")),
+    symlink_up_and_back_to_what_is_allowed=tar(GOOD, symlink(b"link", b"/srv/media/../media")),
+    symlink_beside_what_is_allowed=tar(GOOD, symlink(b"link", b"/srv/mediax")),
+    symlink_above_what_is_allowed=tar(GOOD, symlink(b"link", b"/srv")),
+    symlink_halfway_to_what_is_allowed=tar(GOOD, symlink(b"link", b"/srv/other")),
+    symlink_to_the_whole_machine=tar(GOOD, symlink(b"link", b"/")),
+    symlink_in_another_case=tar(GOOD, symlink(b"link", b"/srv/Media")),
+    symlink_by_two_slashes=tar(GOOD, symlink(b"link", b"//srv/media")),
+    symlink_by_an_empty_component=tar(GOOD, symlink(b"link", b"/srv//media")),
+    symlink_by_a_dot=tar(GOOD, symlink(b"link", b"/srv/media/./x")),
+    symlink_that_ends_upwards=tar(GOOD, symlink(b"link", b"/srv/media/..")),
+)
+each(
+    "symlink-outside",
+    MEDIA_ALLOWED,
+    relative_symlink_to_what_is_allowed=tar(GOOD, symlink(b"link", b"../../../../../../../../srv/media")),
+)
+each(
+    "symlink-not-plain",
+    MEDIA_ALLOWED,
+    symlink_up_through_one_that_is_allowed=tar(
+        GOOD, symlink(b"media", b"/srv/media"), symlink(b"link", b"media/../../etc")
+    ),
+)
+each(
+    "path-through-symlink",
+    MEDIA_ALLOWED,
+    file_through_symlink_that_is_allowed=tar(GOOD, symlink(b"media", b"/srv/media"), file(b"media/pwned")),
+    symlink_through_symlink_that_is_allowed=tar(
+        GOOD, symlink(b"media", b"/srv/media"), symlink(b"media/link", b"../etc")
+    ),
+)
+each(
+    "symlink-loop",
+    MEDIA_ALLOWED,
+    chain_of_41_symlinks_to_what_is_allowed=tar(
+        GOOD, *(symlink(b"l%d" % at, b"l%d" % (at + 1)) for at in range(40)), symlink(b"l40", b"/srv/media")
+    ),
 )
 each("symlink-empty", symlink_to_nothing=tar(GOOD, symlink(b"link", b"")))
 each(

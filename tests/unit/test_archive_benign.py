@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from swapd.archive import Extracted
 from swapd.model.errors import Rejected
 from swapd.model.release import Compression
 from tests.unit.archives import (
+    LIMITS,
     MTIME,
     Node,
     Site,
@@ -93,6 +95,17 @@ def test_unwraps_a_single_directory(name: str, tmp_path: Path) -> None:
     found = tree(site.staging)
     assert found == tree(tmp_path / "gnu" / wrapper, with_our_modes=True)
     assert extracted == counted(found)
+
+
+def test_a_link_to_what_the_site_allows_is_made_as_it_is(tmp_path: Path) -> None:
+    """Whether or not there is anything; links of the release may lead through it."""
+    data = tar(
+        file(b"good"), symlink(b"media", b"/srv/media"), symlink(b"a/photo", b"../media/2024/1.jpg"), file(b"a/b")
+    )
+    site = Site(tmp_path)
+    site.extract(data, limits=replace(LIMITS, allow_links_to=("/srv",)))
+    assert tree(site.staging) == by_gnu_tar(data, tmp_path / "gnu")
+    assert os.readlink(site.staging / "media") == "/srv/media"
 
 
 @pytest.mark.parametrize("compression", Compression)

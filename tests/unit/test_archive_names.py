@@ -104,6 +104,38 @@ def test_a_target_keeps_the_form_it_has() -> None:
     assert parse_target(b"./a//b/", b"link", 128) == "./a//b/"
 
 
+ALLOWED = ("/srv/media", "/srv/other/deep")
+
+
+@pytest.mark.parametrize(
+    "target", ["/srv/media", "/srv/media/", "/srv/media/2024/photo.jpg", "/srv/media/..x", "/srv/other/deep/er"]
+)
+def test_an_absolute_target_that_is_allowed(target: str) -> None:
+    assert parse_target(target.encode(), b"link", 128, ALLOWED) == target
+    with pytest.raises(Rejected) as refusal:
+        parse_target(target.encode(), b"link", 128)
+    assert refusal.value.problem == "symlink-absolute"
+
+
+@SETTINGS
+@given(st.lists(st.sampled_from(["srv", "media", "other", "deep", "mediax", "..", ".", ""]), max_size=6))
+def test_an_allowed_target_stays_below_what_is_allowed(parts: list[str]) -> None:
+    target = "/" + "/".join(parts)
+    try:
+        parse_target(target.encode(), b"link", 128, ALLOWED)
+    except Rejected:
+        return
+    assert os.path.normpath(target) == (target.rstrip("/") or "/")
+    assert any(Path(target).is_relative_to(top) for top in ALLOWED)
+
+
+def test_links_may_lead_through_one_that_is_allowed() -> None:
+    links = {"media": "/srv/media", "a/photos": "../media/photos", "all": "a/photos/2024"}
+    resolver = LinkResolver(links, 128)
+    resolver.check_all(lambda: None)
+    assert resolver.resolve("all") == (("/", "srv", "media", "photos", "2024"), 3)
+
+
 NAMES = st.sampled_from(["a", "b", "c"])
 TARGETS = st.lists(st.sampled_from(["..", "..", ".", "a", "b", "c", "l0", "l1", "l2", ""]), min_size=1, max_size=5).map(
     "/".join

@@ -39,6 +39,7 @@ COMPLETE: dict[str, Any] = {
         "max_extracted": "3GiB",
         "max_entries": 1234,
         "newer_only": True,
+        "allow_links_to": ["/srv/media", "/srv/photos"],
     },
     "pause": {
         "mode": "always",
@@ -84,6 +85,7 @@ def test_every_key_is_taken() -> None:
     assert (verify.require, verify.settle, verify.max_entries) == (Require.DIGEST, 1.5, 1234)
     assert (verify.max_tarball, verify.max_extracted) == (2 * 10**9, 3 << 30)
     assert verify.allowed_signers == Path("/srv/signers")
+    assert verify.allow_links_to == (Path("/srv/media"), Path("/srv/photos"))
     assert (pause.mode, pause.processes) == (PauseMode.ALWAYS, ("nginx", "php-fpm8.2"))
     assert (pause.max, pause.user) == (0.25, "www-data")
     assert (pause.unit, pause.exe) == ("php@8.2.service", "/usr/sbin/php-fpm8.2")
