@@ -171,6 +171,8 @@ class Daemon:
         for desk in self._desks.values():
             if desk.worker is None:
                 desk.find_crashed()
+            if desk.retry_where_room_is():
+                desk.look_at = 0.0
 
     def _look(self, desk: SiteDesk, present: float) -> None:
         if desk.site.incoming in self._watch.missing:
@@ -309,6 +311,7 @@ class Daemon:
         if not report["is_retried"]:
             # Also what went live: should its file not be removable, it is not deployed for ever.
             desk.arrivals.answer(upload)
+            desk.note_needed(upload, report["needed"])
         is_bad = report["outcome"] in (Outcome.REJECTED.value, Outcome.FAILED.value)
         desk.trouble = f"{printable(upload.file_name)} {report['outcome']}: {report['reason']}" if is_bad else ""
 

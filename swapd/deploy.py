@@ -16,6 +16,7 @@ from swapd.model.record import Deployment, SiteState
 from swapd.model.release import ADOPTED, Release, Stage, StagedRelease, Tarball, Upload
 from swapd.recover import recover
 from swapd.stages import pause, swap
+from swapd.stages.admit import admit
 from swapd.stages.choose import choose
 from swapd.stages.claim import claim
 from swapd.stages.compare import find_newest, refuse_older
@@ -49,7 +50,7 @@ def deploy(site: Site, upload: Upload, context: Context, patience: float = 0.0) 
 
 
 def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
-    """Claim, verify, extract, prepare, pause, swap, resume, record, prune."""
+    """Claim, verify, admit, extract, prepare, pause, swap, resume, record, prune."""
     context = ledger.context
     ledger.enter(Stage.CLAIM)
     claims = str(context.layout.claims(site.name))
@@ -63,6 +64,7 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
             return ledger.end_unchanged()
         strategies = [choose(part).strategy for part in site.parts]
         ledger.enter(Stage.EXTRACT)
+        admit(verified, site)
         report = _reporter(ledger, Stage.EXTRACT, tarball.size)
         extracted = extract(verified, site, ledger.deployment.id, report)
     if site.verify.newer_only:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from swapd.host import records
 from swapd.host.programs import own_program
+from swapd.host.room import read_room
 from swapd.ledger import is_retried
 from swapd.model.config import Site
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
-from swapd.model.record import LiveRelease
-from swapd.model.release import Outcome, SiteName, Upload
+from swapd.model.record import Deployment, LiveRelease
+from swapd.model.release import Outcome, SiteName, Upload, recorded_name
+from swapd.model.room import RoomNeeded
 from swapd.model.status import SiteStatus
 from swapd.stages.arrive import Answer, Arrivals
 from swapd.stages.prune import has_leftovers
@@ -27,7 +32,8 @@ class SiteDesk:
     def __init__(self, site: Site, layout: Layout) -> None:
         self.site = site
         self._layout = layout
-        self.arrivals = Arrivals(_answered(layout, site.name))
+        self._needed: dict[str, RoomNeeded] = {}  # by the recorded name of an upload that failed for want of room
+        self.arrivals = self._new_arrivals()
         self.queue: deque[Upload] = deque()
         self.current: Upload | None = None
         self.worker: subprocess.Popen[bytes] | None = None
@@ -65,10 +71,38 @@ class SiteDesk:
         self.is_ready = True
         if self.is_recovering:  # which may have ended the last attempt at an upload that crashes its worker
             self.is_recovering = False
-            self.arrivals = Arrivals(_answered(self._layout, self.site.name))
+            self.arrivals = self._new_arrivals()
             self.queue.clear()
             self.look_at = 0.0
         self.read_live()
+
+    def _new_arrivals(self) -> Arrivals:
+        """What the site's records answered already."""
+        answered: dict[str, Answer] = {}
+        self._needed.clear()
+        for deployment in _answered(self._layout, self.site.name):
+            answered[deployment.file_name] = (deployment.fingerprint, deployment.sidecar)
+            if deployment.needed is not None:
+                self._needed[deployment.file_name] = deployment.needed
+        return Arrivals(answered)
+
+    def note_needed(self, upload: Upload, needed: dict[str, Any] | None) -> None:
+        """What the upload that was just answered waits for: it is retried once that much is free."""
+        self._needed.pop(recorded_name(upload.file_name), None)
+        if needed is not None:
+            self._needed[recorded_name(upload.file_name)] = RoomNeeded(**needed)
+
+    def retry_where_room_is(self) -> bool:
+        """Has what failed for want of room taken up again where there is room now; whether there was any."""
+        there = []
+        for name, needed in self._needed.items():
+            with contextlib.suppress(OSError):
+                if needed.is_there(read_room(Path(needed.directory))):
+                    there.append(name)
+        for name in there:
+            del self._needed[name]
+            self.arrivals.retry(name)
+        return bool(there)
 
     def read_live(self) -> None:
         """What the site's record says is live; cheap where nothing changed."""
@@ -124,14 +158,12 @@ class SiteDesk:
         return SiteStatus(self.site.name, self.live, self.stage, self.fraction, max(waiting, 0), trouble)
 
 
-def _answered(layout: Layout, site: SiteName) -> dict[str, Answer]:
-    """The uploads that were rejected or failed as they are, by the newest record of each name."""
-    newest: dict[str, Answer] = {}
+def _answered(layout: Layout, site: SiteName) -> Iterator[Deployment]:
+    """The deployments of uploads that were rejected or failed as they are, by the newest record of each name."""
     seen: set[str] = set()
     for deployment in records.read_deployments(layout, site):
         if not deployment.is_dropped or deployment.file_name in seen:
             continue
         seen.add(deployment.file_name)
         if deployment.outcome in (Outcome.REJECTED, Outcome.FAILED) and not is_retried(deployment):
-            newest[deployment.file_name] = (deployment.fingerprint, deployment.sidecars)
-    return newest
+            yield deployment

@@ -26,6 +26,7 @@ from swapd.model.release import (
     Upload,
     recorded_name,
 )
+from swapd.model.room import NoRoom
 from swapd.stages.mark import describe, remove_old_markers, remove_sums, remove_upload, write_marker
 
 MAX_ATTEMPTS = 3  # how often an upload is taken up that crashes us, before it counts as failed
@@ -160,6 +161,8 @@ class Ledger:
 
     def fail(self, error: SwapdError) -> Deployment:
         """The outcome of a deployment that did not make its release live."""
+        if isinstance(error, NoRoom):
+            self.deployment = replace(self.deployment, needed=error.needed)
         outcome = Outcome.REJECTED if isinstance(error, Rejected) else Outcome.FAILED
         return self._end(outcome, error.message, error.hint, error.problem)
 

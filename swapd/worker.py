@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -113,6 +114,7 @@ class Worker:
                 outcome=deployment.outcome.value,
                 reason=deployment.reason,
                 is_retried=is_retried(deployment),
+                needed=asdict(deployment.needed) if deployment.needed else None,
             )
 
     def run(self, requests: TextIO) -> None:

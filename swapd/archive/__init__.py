@@ -2,5 +2,6 @@
 
 from swapd.archive.extractor import Extracted, extract_archive
 from swapd.archive.limits import Limits
+from swapd.archive.sizes import Least, read_least
 
-__all__ = ["Extracted", "Limits", "extract_archive"]
+__all__ = ["Extracted", "Least", "Limits", "extract_archive", "read_least"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -175,11 +176,27 @@ def remove_tree(parent: int, name: str) -> None:
                 items = [(item.name, item.is_dir(follow_symlinks=False)) for item in listing]
             for item, is_directory in items:
                 if is_directory:
-                    moved = f"{REMOVING}{os.urandom(8).hex()}"
-                    os.rename(item, moved, src_dir_fd=descriptor, dst_dir_fd=parent)
-                    waiting.append(moved)
+                    waiting.append(_move_up(item, descriptor, parent))
                 else:
                     os.unlink(item, dir_fd=descriptor)
         finally:
             os.close(descriptor)
         os.rmdir(entry, dir_fd=parent)
+
+
+def _move_up(name: str, directory: int, parent: int) -> str:
+    """Moves a directory that is being removed up to ``parent``; its name there."""
+    moved = f"{REMOVING}{os.urandom(8).hex()}"
+    try:
+        os.rename(name, moved, src_dir_fd=directory, dst_dir_fd=parent)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # Even a rename takes room on btrfs, at the end of the disk or of a quota; an unlink may always be done there.
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with closing_descriptor(os.open(name, flags, dir_fd=directory)) as descriptor:
+            for item in os.listdir(descriptor):
+                if not stat.S_ISDIR(os.stat(item, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                    os.unlink(item, dir_fd=descriptor)
+        os.rename(name, moved, src_dir_fd=directory, dst_dir_fd=parent)
+    return moved

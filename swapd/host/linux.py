@@ -48,6 +48,13 @@ def syncfs(descriptor: int) -> None:
     _check(_libc.syncfs(descriptor), "syncfs")
 
 
+def fstatfs_type(descriptor: int) -> int:
+    """The magic number of the file's filesystem, statfs(2), which statvfs(3) leaves out."""
+    buffer = ctypes.create_string_buffer(256)  # struct statfs begins with f_type, a machine word
+    _check(_libc.fstatfs(descriptor, buffer), "fstatfs")
+    return int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) & 0xFFFFFFFF
+
+
 def statx_birth(path: str) -> int:
     """When the file's inode was made, in nanoseconds since the epoch; 0 where the filesystem does not keep it.
 

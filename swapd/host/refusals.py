@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
+from swapd.host.room import read_room
 from swapd.model.errors import Failed
+from swapd.model.room import UNTOUCHED
 from swapd.model.units import format_size
 
 
 def explain(error: OSError, directory: Path) -> Failed:
     """What a system call's refusal below ``directory`` means for the administrator."""
-    safe = "The live release and the upload are untouched."
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        room = os.statvfs(directory)
+    safe = UNTOUCHED
+    if error.errno == errno.ENOSPC:
+        room = read_room(directory)
+        is_of_inodes = room.free_inodes == 0
+        left = f"{format_size(room.free_bytes)} are free" + (" and no inode is" if is_of_inodes else "")
         return Failed(
-            "disk-full",
-            f"{directory}: {error.strerror}; {format_size(room.f_bavail * room.f_frsize)}"
-            f" and {room.f_favail} inodes are free",
+            "no-inodes" if is_of_inodes else "no-space",
+            f"{directory}: {error.strerror}; {left}",
             f"{safe} Make room there, then touch the tarball to have it taken up again.",
+        )
+    if error.errno == errno.EDQUOT:
+        return Failed(
+            "quota-exceeded",
+            f"{directory}: {error.strerror}: what the user, group, project or subvolume may have there is used up, "
+            f"whatever is free on the disk ({format_size(read_room(directory).free_bytes)})",
+            f"{safe} Raise that quota or remove old releases, then touch the tarball to have it taken up again.",
+        )
+    if error.errno == errno.EIO:
+        return Failed(
+            "input-output-error",
+            f"{error.filename or directory}: {error.strerror}: the disk below {directory} failed to read or write",
+            f"{safe} See the kernel's log (journalctl -k) and the disk's health; then touch the tarball to have it "
+            "taken up again.",
         )
     if error.errno == errno.EROFS:
         return Failed(

@@ -15,6 +15,7 @@ from typing import Any, Self, get_args, get_type_hints
 
 from swapd.model.errors import Failed
 from swapd.model.release import DeploymentId, Digest, Fingerprint, Outcome, PauseCost, ReleaseId, Sidecar, SiteName
+from swapd.model.room import RoomNeeded
 
 VERSION = 1
 
@@ -167,6 +168,7 @@ class Deployment(Recorded):
     previous: ReleaseId | None = None
     newest: int | None = None  # seconds since the epoch, of its newest file; where `newer_only` asks for it
     pause: PauseCost | None = None
+    needed: RoomNeeded | None = None  # what must be free before the daemon tries again by itself
     swaps: tuple[SwapIntent, ...] = ()  # of each live path, the main one first
     starts: int = 0  # whether the start is in the journal: 0 or 1
     is_told: bool = False  # whether the outcome is

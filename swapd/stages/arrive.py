@@ -170,6 +170,10 @@ class Arrivals:
         self._answered[recorded_name(upload.file_name)] = (upload.fingerprint, upload.sidecars)
         self._waiting.pop(upload.file_name, None)
 
+    def retry(self, name: str) -> None:
+        """Forgets the answer to the upload of this recorded name: it is taken up again as it is."""
+        self._answered.pop(name, None)
+
     def forget_absent(self, present: Iterable[str]) -> list[str]:
         """Forgets answers to uploads that are gone; returns their recorded names."""
         names = {recorded_name(name) for name in present}

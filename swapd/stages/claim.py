@@ -17,10 +17,13 @@ import hashlib
 import os
 import pwd
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from swapd.host import linux
 from swapd.host.files import closing_descriptor, fingerprint, opened
 from swapd.host.sidecars import MAX_SIDECAR, read_beside, read_sums_text
+from swapd.host.refusals import explain
+from swapd.host.room import RoomKeeper
 from swapd.model.errors import Failed, NotComplete, Rejected
 from swapd.model.release import (
     Digest,
@@ -43,7 +46,7 @@ def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int
 
     ``claims`` is a directory of our own; the copy has no name there, so a crash leaves nothing. ``progress`` is told
     the bytes copied so far. Raises ``NotComplete`` while somebody writes to the upload, ``Rejected`` for what cannot
-    be a tarball, ``Failed`` (``cannot-claim``) when this host cannot make the copy.
+    be a tarball, ``Failed`` (``no-space``, ``cannot-claim`` …) when this host cannot make the copy.
     """
     name, compression = parse_tarball_name(upload.file_name)
     try:
@@ -56,7 +59,7 @@ def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int
             with closing_descriptor(directory), opened(directory, upload.file_name) as (source, before):
                 _refuse_writer(upload, source)
                 expected, signatures = _read_sidecars(upload, directory)
-                digest, size = _copy(source, copy, max_tarball, progress)
+                digest, size = _copy(source, copy, max_tarball, _keeper(upload, claims, copy), progress)
                 if fingerprint(os.fstat(source)) != fingerprint(before):
                     raise NotComplete("still-changing", f"{printable(upload.file_name)} changed while it was read")
         except BlockingIOError as error:  # its owner holds a write lease on it
@@ -80,10 +83,16 @@ def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int
 
 
 def _failed(upload: Upload, claims: str, error: OSError) -> Failed:
-    hint = "The upload and the live release are untouched."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint += f" Make room for a copy of it on the filesystem of {claims}, then touch the tarball."
+        return explain(error, Path(claims))
+    hint = "The upload and the live release are untouched."
+    if error.errno == errno.EIO:
+        hint += f" A disk is failing, under the upload or under {claims}: see the kernel's log, then touch the tarball."
     return Failed("cannot-claim", f"{printable(upload.file_name)} cannot be copied: {error.strerror}", hint)
+
+
+def _keeper(upload: Upload, claims: str, copy: int) -> RoomKeeper:
+    return RoomKeeper(copy, Path(claims), f"the private copy of {printable(upload.file_name)}")
 
 
 def _refuse_writer(upload: Upload, descriptor: int) -> None:
@@ -91,9 +100,13 @@ def _refuse_writer(upload: Upload, descriptor: int) -> None:
         raise NotComplete("still-open", f"{printable(upload.file_name)} is still open for writing")
 
 
-def _copy(source: int, copy: int, limit: int, progress: Callable[[int], None]) -> tuple[Digest, int]:
+def _copy(
+    source: int, copy: int, limit: int, keeper: RoomKeeper, progress: Callable[[int], None]
+) -> tuple[Digest, int]:
     """Copies and digests in one pass; where the filesystem shares blocks, only the digest is computed."""
     is_shared = linux.ficlone(copy, source)
+    if not is_shared:
+        keeper.refuse_lack(min(os.fstat(source).st_size, limit), 0)
     digest = hashlib.sha256()
     size = 0
     while chunk := os.read(copy if is_shared else source, CHUNK):
@@ -108,6 +121,7 @@ def _copy(source: int, copy: int, limit: int, progress: Callable[[int], None]) -
         rest = memoryview(b"" if is_shared else chunk)
         while rest:
             rest = rest[os.write(copy, rest) :]
+        keeper.keep_room()
         progress(size)
     os.lseek(copy, 0, os.SEEK_SET)
     return Digest(digest.hexdigest()), size

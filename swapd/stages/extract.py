@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from swapd.archive import Limits, extract_archive
 from swapd.host.refusals import explain
+from swapd.host.room import RoomKeeper
 from swapd.model.config import Site
 from swapd.model.release import DeploymentId, ExtractedTree, Tree, VerifiedTarball
 
@@ -19,7 +20,8 @@ def extract(
     """The archive's tree under ``STAGING`` + deployment, read to the archive's last byte.
 
     The tree is not durable yet. ``progress`` is told the bytes of the tarball read so far, and may raise. When this
-    raises, a part of the tree may be left under that name. ``Rejected`` is the archive's fault, ``Failed`` this host's.
+    raises, a part of the tree may be left under that name. ``Rejected`` is the archive's fault, ``Failed`` this host's,
+    among it ``NoRoom`` before the disk is full.
     """
     staging = site.releases / f"{STAGING}{deployment}"
     tarball = verified.tarball
@@ -32,14 +34,22 @@ def extract(
         os.mkdir(staging, 0o700)
         directory = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
+            keeper = RoomKeeper(directory, site.releases, f"release {tarball.release}")
+
+            def report(done: int) -> None:
+                keeper.keep_room()
+                progress(done)
+
             extracted = extract_archive(
                 tarball.descriptor,
                 tarball.compression,
                 directory,
                 limits,
                 strip_components=site.strip_components,
-                progress=progress,
+                progress=report,
             )
+        except OSError as error:
+            raise keeper.explain(error) or error from error
         finally:
             os.close(directory)
     except OSError as error:

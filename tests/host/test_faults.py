@@ -53,7 +53,7 @@ def test_a_full_disk_fails_the_deployment_and_nothing_else(
     kept = site.kept_releases()
     expected.warning(SWAPD_OUTCOME="failed", SWAPD_SITE="small")
     with Load(web.host, site.domain) as load:
-        assert_failed(site, large, site.deploy(large.tarball), "disk-full")
+        assert_failed(site, large, site.deploy(large.tarball), "no-space")
     load.assert_served({"small-1"})
     assert site.kept_releases() == kept, "staging is left"
     # The room that the attempt had taken is there again, so what fits goes live without anybody's help.
@@ -89,7 +89,7 @@ def test_no_room_for_the_private_copy(web: WebHost, large: Packed, expected: Exp
     first = pack(tmp_path, "cramped-1")
     assert site.deploy(first.tarball).outcome == "live"
     expected.warning(SWAPD_OUTCOME="failed", SWAPD_SITE="cramped")
-    assert_failed(site, large, site.deploy(large.tarball), "cannot-claim")
+    assert_failed(site, large, site.deploy(large.tarball), "no-space")
     site.assert_serves(first.tree)
     following = pack(tmp_path, "cramped-2")
     assert site.deploy(following.tarball).outcome == "live"

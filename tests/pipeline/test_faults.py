@@ -50,7 +50,7 @@ class TestFull:
             daemon = scratch.start_daemon()
             upload = drop(too_much, incoming)
             marker = scratch.wait_marker(f"{too_much.name}.failed")
-            assert marker["problem"] == "disk-full"
+            assert marker["problem"] == ("no-inodes" if "inodes" in options else "no-space")
             assert "free" in marker["reason"]
             assert snapshot(live) == before
             assert upload.read_bytes() == too_much.read_bytes()
@@ -74,8 +74,9 @@ class TestFull:
             daemon = scratch.start_daemon()
             upload = drop(big, incoming)
             marker = scratch.wait_marker("big-1.tar.gz.failed")
-            assert marker["problem"] == "cannot-claim"
-            assert str(scratch.layout.state) in marker["hint"]
+            assert marker["problem"] == "no-space"
+            assert marker["reason"].startswith(str(scratch.layout.state))
+            assert "the private copy of big-1.tar.gz needs at least 3.0 MiB" in marker["reason"]
             assert texts(scratch.live()) == OLD
             assert upload.exists()
             drop(one, incoming)
@@ -98,7 +99,7 @@ class TestFull:
             daemon = scratch.start_daemon()
             drop(one, incoming)
             marker = scratch.wait_marker("shop-1.tar.gz.failed")
-            assert marker["problem"] in ("cannot-record", "cannot-claim")
+            assert marker["problem"] in ("cannot-record", "no-inodes")
             assert texts(scratch.live()) == OLD
             assert leftovers(scratch.releases()) == [] if scratch.releases().exists() else True
             for number in range(fillers):

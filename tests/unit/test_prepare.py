@@ -319,7 +319,7 @@ class TestShared:
     def test_no_room_for_the_copy(self, site: Site) -> None:
         with tmpfs(site.live.parent, "size=1m"):
             write_tree(site.live, {"uploads/large": "x" * 600_000})
-            assert problem(site, Failed) == "disk-full"
+            assert problem(site, Failed) == "no-space"
             assert texts(site.live) == {"uploads/large": "x" * 600_000}
 
 
