@@ -81,7 +81,7 @@ class SiteDesk:
         answered: dict[str, Answer] = {}
         self._needed.clear()
         for deployment in _answered(self._layout, self.site.name):
-            answered[deployment.file_name] = (deployment.fingerprint, deployment.sidecar)
+            answered[deployment.file_name] = (deployment.fingerprint, deployment.sidecars)
             if deployment.needed is not None:
                 self._needed[deployment.file_name] = deployment.needed
         return Arrivals(answered)

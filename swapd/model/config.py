@@ -36,6 +36,13 @@ class Require(Enum):
     SIGNATURE = "signature"
 
 
+class Reuse(Enum):
+    """Whether what a release has in common with the live one shares its place on the disk."""
+
+    AUTO = "auto"
+    NEVER = "never"
+
+
 class PauseMode(Enum):
     """When the httpd processes are paused."""
 
@@ -99,6 +106,7 @@ class Site:
     shared: tuple[str, ...]
     verify: Verify
     pause: Pause
+    reuse: Reuse = Reuse.AUTO  # of the table [extract]
     paths: tuple[LivePath, ...] = ()
     part: str = ""  # of a part that `parts` returned: which directory of the release it is; the main part is the rest
     is_one_of_several: bool = False  # of such a part: whether there are others
@@ -147,6 +155,7 @@ class Site:
                 "newer_only": self.verify.newer_only,
                 "allow_links_to": [str(path) for path in self.verify.allow_links_to],
             },
+            "extract": {"reuse": self.reuse.value},
             "pause": {
                 "mode": self.pause.mode.value,
                 "processes": list(self.pause.processes),

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import tomli_w
 
 from swapd.model import config_values
-from swapd.model.config import LivePath, Mtime, Pause, PauseMode, Require, Site, Strategy, Verify
+from swapd.model.config import LivePath, Mtime, Pause, PauseMode, Require, Reuse, Site, Strategy, Verify
 from swapd.model.config_values import WrongValue, shown
 from swapd.model.errors import ConfigurationError, ConfigurationIssue
 from swapd.model.layout import Layout
@@ -27,7 +27,7 @@ T = TypeVar("T")
 NOWHERE = Path("/nonexistent/live")  # stands in for a live path that is missing or wrong
 PER_SITE = ("live", "incoming", "releases", "path")  # keys that cannot have a default for all sites
 LATER_KEYS = {
-    *("group", "queue", "drift", "hooks", "health", "database", "assets", "php", "balancer", "extract"),
+    *("group", "queue", "drift", "hooks", "health", "database", "assets", "php", "balancer"),
     "pause.by",
 }
 
@@ -222,6 +222,7 @@ def _parse_layers(name: SiteName, layers: list[Document], layout: Layout, issues
     top = _Table((), layers, issues)
     live = top.take("live", config_values.parse_live_path, NOWHERE)
     verify = _Table(("verify",), layers, issues)
+    extract = _Table(("extract",), layers, issues)
     pause = _Table(("pause",), layers, issues)
     site = Site(
         name=name,
@@ -256,10 +257,12 @@ def _parse_layers(name: SiteName, layers: list[Document], layout: Layout, issues
             exe=pause.take("exe", config_values.parse_exe, ""),
         ),
     )
+    site = replace(site, reuse=extract.take("reuse", config_values.parse_choice(Reuse), Reuse.AUTO))
     site = replace(site, paths=_parse_paths(top, issues))
     _report_shared_parts(top, site)
-    top.finish(("verify", "pause"))
+    top.finish(("verify", "extract", "pause"))
     verify.finish()
+    extract.finish()
     pause.finish()
     return site
 

@@ -24,7 +24,8 @@ from swapd.host.copying import copy_entry
 from swapd.host.files import closing_descriptor, opened_directory, remove_tree
 from swapd.host.linux import syncfs
 from swapd.host.refusals import explain
-from swapd.model.config import Mtime, Site
+from swapd.host.reuse import reuse
+from swapd.model.config import Mtime, Reuse, Site
 from swapd.model.errors import Failed, Rejected
 from swapd.model.release import ExtractedTree, StagedRelease, Tree
 
@@ -46,6 +47,9 @@ def prepare(extracted: ExtractedTree, site: Site, keep_going: Callable[[], None]
         # The main part last: until then, the others are in it.
         for part in reversed(site.parts):
             tree = _take_out(root, part) if part.part else root
+            # While nobody but us can change the tree.
+            if site.reuse is Reuse.AUTO:
+                reuse(tree, part.live, keep_going)
             times = _release_time(tree, part) if site.mtime is Mtime.RELEASE else None
             _apply(tree, _find_owner(part), times, keep_going)
             trees.append(Tree(tree))

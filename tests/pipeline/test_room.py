@@ -8,6 +8,7 @@ import re
 import signal
 import struct
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,29 @@ def test_a_disk_that_fails(scratch: Scratch, tmp_path: Path, noise: Path) -> Non
         scratch.wait_marker(f"{noise.name}.live")
         daemon.stop()
         assert leftovers(releases) == []
+
+
+@pytest.mark.parametrize("kind", ["btrfs", "xfs"])
+@pytest.mark.parametrize("reuse", ["auto", "never"])
+def test_what_the_next_release_costs(scratch: Scratch, tmp_path: Path, kind: str, reuse: str) -> None:
+    """24 MiB in 96 files, of which the second release has one of its own."""
+    content = large_content(24)
+    releases = [
+        write_tarball(tmp_path / "one-1.tar", content),
+        write_tarball(tmp_path / "two-1.tar", {**content, "index.html": "two", "data/0007.bin": os.urandom(1 << 18)}),
+    ]
+    with disk(kind, tmp_path / "image", scratch.www / "disk") as place:
+        live = place / "shop"
+        scratch.add_site(live=str(live), extract={"reuse": reuse})
+        free = []
+        for tarball in releases:
+            assert scratch.run("deploy", "shop", tarball).returncode == 0
+            os.sync()
+            free.append(os.statvfs(place).f_bfree * os.statvfs(place).f_frsize)
+        with tarfile.open(releases[1]) as archive:
+            names = [member.name for member in archive.getmembers()]
+            assert all((live / name).read_bytes() == archive.extractfile(name).read() for name in names)  # type: ignore[union-attr]
+        assert len(names) == len(list(live.rglob("*.bin"))) + 1
+        assert {path.stat().st_nlink for path in live.rglob("*.bin")} == {1}
+        cost = free[0] - free[1]
+        assert cost < 2 * MIB if reuse == "auto" else cost > 23 * MIB, cost

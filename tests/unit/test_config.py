@@ -11,7 +11,7 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swapd.model.config import Mtime, PauseMode, Require, Site, Strategy
+from swapd.model.config import Mtime, PauseMode, Require, Reuse, Site, Strategy
 from swapd.model.config_parser import Source, parse_document, parse_site, parse_sites
 from swapd.model.errors import ConfigurationError
 from swapd.model.layout import Layout
@@ -41,6 +41,7 @@ COMPLETE: dict[str, Any] = {
         "newer_only": True,
         "allow_links_to": ["/srv/media", "/srv/photos"],
     },
+    "extract": {"reuse": "never"},
     "pause": {
         "mode": "always",
         "processes": ["nginx", "php-fpm8.2"],
@@ -85,6 +86,7 @@ def test_every_key_is_taken() -> None:
     assert (verify.require, verify.settle, verify.max_entries) == (Require.DIGEST, 1.5, 1234)
     assert (verify.max_tarball, verify.max_extracted) == (2 * 10**9, 3 << 30)
     assert verify.allowed_signers == Path("/srv/signers")
+    assert site.reuse is Reuse.NEVER
     assert verify.allow_links_to == (Path("/srv/media"), Path("/srv/photos"))
     assert (pause.mode, pause.processes) == (PauseMode.ALWAYS, ("nginx", "php-fpm8.2"))
     assert (pause.max, pause.user) == (0.25, "www-data")
