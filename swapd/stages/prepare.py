@@ -22,6 +22,7 @@ from pathlib import Path
 
 from swapd.host.copying import copy_entry
 from swapd.host.files import closing_descriptor, opened_directory, remove_tree
+from swapd.host.labels import has_labels, label
 from swapd.host.linux import syncfs
 from swapd.host.refusals import explain
 from swapd.host.reuse import reuse
@@ -50,6 +51,8 @@ def prepare(extracted: ExtractedTree, site: Site, keep_going: Callable[[], None]
             # While nobody but us can change the tree.
             if site.reuse is Reuse.AUTO:
                 reuse(tree, part.live, keep_going)
+            if has_labels():
+                label(tree, part.live, keep_going)
             times = _release_time(tree, part) if site.mtime is Mtime.RELEASE else None
             _apply(tree, _find_owner(part), times, keep_going)
             trees.append(Tree(tree))
