@@ -54,16 +54,21 @@ def extract_archive(
     the host cannot (ENOSPC, EIO …). The tree is then incomplete and to be thrown away; no thread, child or
     descriptor is left. The offset of ``descriptor`` may have moved.
     """
+    with Stream(descriptor, compression, progress) as stream:
+        return extract_stream(stream, into, limits, strip_components)
+
+
+def extract_stream(stream: Stream, into: int, limits: Limits, strip_components: int | None) -> Extracted:
+    """The same from a stream that is open already."""
     try:
-        with Stream(descriptor, compression, progress) as stream:
-            budget = Budget(limits, stream.size)
-            with Tree(into, budget) as tree:
-                extraction = _Extraction(MemberReader(BlockReader(stream), budget), tree, limits, strip_components)
-                extraction.read_members(stream.report)
-                if strip_components is None:
-                    tree.unwrap(stream.report)
-                tree.make_symlinks(stream.report)
-                return extraction.result()
+        budget = Budget(limits, stream.size)
+        with Tree(into, budget) as tree:
+            extraction = _Extraction(MemberReader(BlockReader(stream), budget), tree, limits, strip_components)
+            extraction.read_members(stream.report)
+            if strip_components is None:
+                tree.unwrap(stream.report)
+            tree.make_symlinks(stream.report)
+            return extraction.result()
     except MemoryError as error:
         # What an archive can ask for is limited, so this host has less than that.
         raise Failed(

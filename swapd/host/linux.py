@@ -25,7 +25,10 @@ RENAME_EXCHANGE = 2
 FICLONE = 0x40049409  # _IOW(0x94, 9, int), linux/fs.h
 FIDEDUPERANGE = 0xC0189436  # _IOWR(0x94, 54, struct file_dedupe_range)
 FILE_DEDUPE_RANGE_DIFFERS = 1
-PR_SET_NAME = 15
+PR_SET_PDEATHSIG, PR_SET_NAME, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 1, 15, 24, 38, 47
+PR_CAP_AMBIENT_CLEAR_ALL = 4
+LAST_CAPABILITY = 63  # of which a kernel has the first 41 or so, and says EINVAL to the others
+CLONE_NEWNET = 0x40000000
 STATX_BTIME = 0x800
 MCL_CURRENT, MCL_ONFAULT = 1, 4
 
@@ -72,6 +75,44 @@ def statx_birth(path: str) -> int:
 def prctl_set_name(name: str) -> None:
     """The calling thread's name in ``/proc/PID/comm``, cut by the kernel to 15 bytes."""
     _check(_libc.prctl(PR_SET_NAME, name.encode(), 0, 0, 0), "prctl")
+
+
+def prctl_set_pdeathsig(number: int) -> None:
+    """The kernel sends this process that signal when the thread that forked it ends; until credentials change."""
+    _prctl(PR_SET_PDEATHSIG, number)
+
+
+def prctl_set_no_new_privs() -> None:
+    """No program that this process executes gets more than it has; cannot be taken back."""
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def drop_bounding_set() -> None:
+    """No capability can come back by executing a program; needs CAP_SETPCAP."""
+    for capability in range(LAST_CAPABILITY + 1):
+        try:
+            _prctl(PR_CAPBSET_DROP, capability)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return
+
+
+def drop_capabilities() -> None:
+    """Gives up every capability of the calling thread: effective, permitted, inheritable and ambient."""
+    _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    header = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, linux/capability.h; the caller
+    _check(_libc.capset(header, bytes(24)), "capset")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2), which Python has from 3.12 on."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def _prctl(option: int, argument: int) -> None:
+    # The kernel takes five unsigned longs, and some options must find zeros in those that they do not use.
+    _check(_libc.prctl(option, ctypes.c_ulong(argument), *[ctypes.c_ulong(0)] * 3), "prctl")
 
 
 def ficlone(destination: int, source: int) -> bool:

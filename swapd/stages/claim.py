@@ -21,9 +21,9 @@ from pathlib import Path
 
 from swapd.host import linux
 from swapd.host.files import closing_descriptor, fingerprint, opened
-from swapd.host.sidecars import MAX_SIDECAR, read_beside, read_sums_text
 from swapd.host.refusals import explain
 from swapd.host.room import RoomKeeper
+from swapd.host.sidecars import MAX_SIDECAR, read_beside, read_sums_text
 from swapd.model.errors import Failed, NotComplete, Rejected
 from swapd.model.release import (
     Digest,

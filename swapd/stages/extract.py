@@ -1,11 +1,11 @@
-"""Extract: from a verified tarball to a staging tree on the live path's filesystem, by the strict reader."""
+"""Extract: from a verified tarball to a staging tree on the live path's filesystem, by the strict reader, in a jail."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 
-from swapd.archive import Limits, extract_archive
+from swapd.archive import Limits, extract_jailed
 from swapd.host.refusals import explain
 from swapd.host.room import RoomKeeper
 from swapd.model.config import Site
@@ -21,7 +21,8 @@ def extract(
 
     The tree is not durable yet. ``progress`` is told the bytes of the tarball read so far, and may raise. When this
     raises, a part of the tree may be left under that name. ``Rejected`` is the archive's fault, ``Failed`` this host's,
-    among it ``NoRoom`` before the disk is full.
+    among it ``NoRoom`` before the disk is full. The reader is a child process without rights, which dies with this one;
+    this one must have no threads.
     """
     staging = site.releases / f"{STAGING}{deployment}"
     tarball = verified.tarball
@@ -40,7 +41,7 @@ def extract(
                 keeper.keep_room()
                 progress(done)
 
-            extracted = extract_archive(
+            extracted = extract_jailed(
                 tarball.descriptor,
                 tarball.compression,
                 directory,

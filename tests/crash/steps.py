@@ -34,12 +34,22 @@ def _shown(arguments: tuple[Any, ...]) -> str:
 
 
 def _descriptor(number: int) -> str:
-    return _shown((os.readlink(f"/proc/self/fd/{number}"),))
+    try:
+        return _shown((os.readlink(f"/proc/self/fd/{number}"),))
+    except OSError:
+        return ""  # in a jail there is no /proc
 
 
 def install(act: Act) -> None:
     """From now on ``act`` is called before each step of this process, with what the step is about to do."""
     act = _once_at_a_time(act)
+    forking = os.fork
+
+    def fork() -> int:
+        act("fork")
+        return forking()
+
+    os.fork = fork
     for name in CHANGES:
         setattr(os, name, _before(getattr(os, name), name, act))
     opening = os.open
@@ -70,12 +80,13 @@ def install(act: Act) -> None:
 
 
 def _once_at_a_time(act: Act) -> Act:
-    """What ``act`` itself does is no step."""
+    """What ``act`` itself does is no step, nor what a child forked later does: the one that extracts."""
     acting = False
+    installed_in = os.getpid()
 
     def guarded(step: str) -> None:
         nonlocal acting
-        if not acting:
+        if not acting and os.getpid() == installed_in:
             acting = True
             try:
                 act(step)

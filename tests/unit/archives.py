@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from swapd.archive import Extracted, Limits, extract_archive
+from swapd.archive import Extracted, Limits, extract_archive, extract_jailed
 from swapd.model.release import Compression
 
 MTIME = 1_600_000_000
@@ -256,10 +256,12 @@ class Site:
         strip: int | None = 0,
         limits: Limits = LIMITS,
         progress: Callable[[int], None] = lambda _: None,
+        jailed: bool = False,
     ) -> Extracted:
+        extract = extract_jailed if jailed else extract_archive
         self.tarball.write_bytes(data)
         with opened(self.tarball, os.O_RDONLY) as descriptor, opened(self.staging, os.O_DIRECTORY) as into:
-            return extract_archive(descriptor, compression, into, limits, strip_components=strip, progress=progress)
+            return extract(descriptor, compression, into, limits, strip_components=strip, progress=progress)
 
 
 @contextmanager

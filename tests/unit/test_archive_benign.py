@@ -43,12 +43,13 @@ def by_gnu_tar(data: bytes, scratch: Path, *options: str) -> dict[str, Node]:
     return tree(scratch, with_our_modes=True)
 
 
+@pytest.mark.parametrize("jailed", [False, True], ids=["", "jailed"])
 @pytest.mark.parametrize("name", CASES)
-def test_equals_gnu_tar(name: str, tmp_path: Path) -> None:
+def test_equals_gnu_tar(name: str, jailed: bool, tmp_path: Path) -> None:
     site = Site(tmp_path)
 
     with nothing_left_behind():
-        extracted = site.extract(CASES[name])
+        extracted = site.extract(CASES[name], jailed=jailed)
 
     found = tree(site.staging)
     site.assert_nothing_outside_changed()
@@ -84,13 +85,14 @@ def test_strips_components_as_gnu_tar_does(name: str, count: int, tmp_path: Path
             site.extract(CASES[name], strip=count)
 
 
+@pytest.mark.parametrize("jailed", [False, True], ids=["", "jailed"])
 @pytest.mark.parametrize("name", WRAPPED)
-def test_unwraps_a_single_directory(name: str, tmp_path: Path) -> None:
+def test_unwraps_a_single_directory(name: str, jailed: bool, tmp_path: Path) -> None:
     data, wrapper = WRAPPED[name]
     by_gnu_tar(data, tmp_path / "gnu")
     site = Site(tmp_path)
 
-    extracted = site.extract(data, strip=None)
+    extracted = site.extract(data, strip=None, jailed=jailed)
 
     found = tree(site.staging)
     assert found == tree(tmp_path / "gnu" / wrapper, with_our_modes=True)
@@ -108,12 +110,13 @@ def test_a_link_to_what_the_site_allows_is_made_as_it_is(tmp_path: Path) -> None
     assert os.readlink(site.staging / "media") == "/srv/media"
 
 
+@pytest.mark.parametrize("jailed", [False, True], ids=["", "jailed"])
 @pytest.mark.parametrize("compression", Compression)
-def test_reads_every_compression(compression: Compression, tmp_path: Path) -> None:
+def test_reads_every_compression(compression: Compression, jailed: bool, tmp_path: Path) -> None:
     site = Site(tmp_path)
 
     with nothing_left_behind():
-        site.extract(compress(SITE, compression), compression)
+        site.extract(compress(SITE, compression), compression, jailed=jailed)
 
     assert tree(site.staging) == by_gnu_tar(SITE, tmp_path / "gnu")
 

@@ -12,13 +12,14 @@ from tests.unit.archives import Site, nothing_left_behind
 from tests.unit.archives_hostile import CASES, Hostile
 
 
+@pytest.mark.parametrize("jailed", [False, True], ids=["", "jailed"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_is_refused(case: Hostile, tmp_path: Path) -> None:
+def test_is_refused(case: Hostile, jailed: bool, tmp_path: Path) -> None:
     site = Site(tmp_path)
     data = case.build(bytes(site.canary))
 
     with nothing_left_behind(), pytest.raises(Rejected) as refusal:
-        site.extract(data, case.compression, strip=case.strip, limits=case.limits)
+        site.extract(data, case.compression, strip=case.strip, limits=case.limits, jailed=jailed)
 
     assert refusal.value.problem == case.problem, refusal.value.message
     assert len(refusal.value.issues) == 1

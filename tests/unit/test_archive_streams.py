@@ -7,6 +7,7 @@ import functools
 import os
 import resource
 import signal
+import tempfile
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from swapd.archive import Limits, extract_archive, streams
+from swapd.archive import Limits, decoders, extract_archive, streams
+from swapd.archive import jailed as extracting
+from swapd.archive.streams import Stream
 from swapd.model.errors import Failed, Interrupted, Rejected
 from swapd.model.release import Compression
 from tests.unit.archives import LIMITS, Site, compress, directory, file, nothing_left_behind, opened, pax, symlink, tar
@@ -61,14 +64,18 @@ def test_progress_comes_for_many_small_members(tmp_path: Path) -> None:
     assert len(calls) >= 1200 // 256 + 2  # and the first block, and the end
 
 
+@pytest.mark.parametrize("jailed", [False, True])
 @pytest.mark.parametrize("compression", Compression)
 @pytest.mark.parametrize("call", [1, 2, 5, 14])
-def test_an_interruption_leaves_nothing_running(compression: Compression, call: int, tmp_path: Path) -> None:
+def test_an_interruption_leaves_nothing_running(
+    compression: Compression, call: int, jailed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extracting, "INTERVAL", 0.0)  # not too fast for us
     site = Site(tmp_path)
     data = compressed(LARGE, compression)
 
     with nothing_left_behind(), pytest.raises(Interrupted):
-        site.extract(data, compression, progress=Interrupter(call))
+        site.extract(data, compression, progress=Interrupter(call), jailed=jailed)
 
     site.assert_nothing_outside_changed()
     site.assert_tree_is_tame()
@@ -79,7 +86,7 @@ def test_a_closed_stream_reads_no_further(tmp_path: Path) -> None:
     tarball.write_bytes(compress(os.urandom(12 * MIB), Compression.GZIP))
     seen: list[int] = []
     with opened(tarball, os.O_RDONLY) as descriptor:
-        with streams.Stream(descriptor, Compression.GZIP, seen.append) as stream:
+        with Stream(descriptor, Compression.GZIP, seen.append) as stream:
             stream.next_block()
         stream.report()
     assert seen[-1] < tarball.stat().st_size
@@ -94,7 +101,7 @@ def test_an_interruption_is_heard_while_nothing_comes_out(tmp_path: Path) -> Non
 
 
 def test_streams_in_a_row_are_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "MAX_STREAMS", 50)
+    monkeypatch.setattr(decoders, "MAX_STREAMS", 50)
     empty = compress(b"", Compression.GZIP)
     whole = compress(SITE, Compression.GZIP)
     site = Site(tmp_path)
@@ -136,6 +143,18 @@ def test_wants_an_empty_staging_directory(name: str, tmp_path: Path) -> None:
 # zstd, the child
 
 
+@contextmanager
+def zstd_that(does: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Another program in zstd's place, where every uid may execute it."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o711)  # noqa: S103 - which is the point
+        program = Path(directory, "zstd")
+        program.write_text(f"#!/bin/sh\n{does}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+        yield
+
+
 def test_says_that_zstd_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = compress(SITE, Compression.ZSTD)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -147,34 +166,38 @@ def test_says_that_zstd_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not isinstance(failure.value, Interrupted)
 
 
+@pytest.mark.parametrize("jailed", [False, True])
 @pytest.mark.parametrize("ending", ["exit 70", "kill -KILL $$", "cat >/dev/null; exit 37"])
 def test_a_zstd_that_fails_is_not_the_tarballs_fault(
-    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ending: str, jailed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = compress(SITE, Compression.ZSTD)
-    program = tmp_path / "bin" / "zstd"
-    program.parent.mkdir()
-    program.write_text(f"#!/bin/sh\necho 'no \033[31mspace' >&2\n{ending}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-
-    with nothing_left_behind(), pytest.raises(Failed) as failure:
-        Site(tmp_path).extract(data, Compression.ZSTD)
+    with (
+        zstd_that(f"echo 'no \033[31mspace' >&2\n{ending}", monkeypatch),
+        nothing_left_behind(),
+        pytest.raises(Failed) as failure,
+    ):
+        Site(tmp_path).extract(data, Compression.ZSTD, jailed=jailed)
 
     assert failure.value.problem == "zstd-failed"
     assert "no \\x1b[31mspace" in failure.value.message
 
 
-def test_a_hanging_zstd_can_be_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("jailed", [False, True])
+def test_a_hanging_zstd_can_be_interrupted(jailed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = compress(SITE, Compression.ZSTD)
-    program = tmp_path / "bin" / "zstd"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\nexec sleep 600\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    with zstd_that("exec sleep 600", monkeypatch), nothing_left_behind(), pytest.raises(Interrupted):
+        Site(tmp_path).extract(data, Compression.ZSTD, progress=Interrupter(3), jailed=jailed)
 
-    with nothing_left_behind(), pytest.raises(Interrupted):
-        Site(tmp_path).extract(data, Compression.ZSTD, progress=Interrupter(3))
+
+def test_a_hanging_zstd_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PATIENCE", 0.5)
+    data = compress(SITE, Compression.ZSTD)
+
+    with zstd_that("exec sleep 600", monkeypatch), nothing_left_behind(), pytest.raises(Failed) as failure:
+        Site(tmp_path).extract(data, Compression.ZSTD, jailed=True)
+
+    assert failure.value.problem == "decompressor-hangs"
 
 
 def zstd_children() -> list[int]:

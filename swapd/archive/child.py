@@ -1,0 +1,134 @@
+"""A child process in its jail, that does one thing for us: forked, because a start of Python takes 70 ms and a fork 1.
+
+A fork of a process with one thread only, which swapd's workers and commands are: locks that another thread holds would
+stay locked in the child for ever. What the child does is ours, until it has read the first byte from outside; from
+then on nothing that it says is trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+from collections.abc import Callable, Collection
+from typing import NoReturn
+
+from swapd.model.release import printable
+
+PIPE_SIZE = 1 << 20  # pipe(7): what an unprivileged process may have; 64 KiB is the default
+WORDS = 2000  # of what the child wrote to its standard error, for the message
+UNEXPECTED = 70  # EX_SOFTWARE: an exception that nobody foresaw
+
+
+class Child:
+    """A forked process. Close it, whatever happens."""
+
+    def __init__(self, name: str, work: Callable[[], None], keep: Collection[int]) -> None:
+        """Forks. ``work`` has of our descriptors those in ``keep``; its standard input and output lead nowhere.
+
+        The child ends with 0 when ``work`` returns. ``OSError`` when there can be no further process.
+        """
+        # A memfd, not a pipe: nobody has to read it for the child to go on.
+        self._words = os.memfd_create(f"{name}-stderr", os.MFD_CLOEXEC)
+        self._status: int | None = None
+        # No signal is to find the child with our handlers.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _be_child(work, {*keep, self._words}, self._words, mask)
+        except OSError:
+            os.close(self._words)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def kill(self) -> None:
+        """Ends it if it still runs."""
+        if self._status is None:
+            os.kill(self.pid, signal.SIGKILL)  # nobody else can have the pid before we have taken the status
+
+    def wait(self) -> int:
+        """Waits for its end: its exit status, or the signal's number below zero."""
+        if self._status is None:
+            self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._status
+
+    def words(self) -> str:
+        """What it wrote to its standard error, the end of it; not to be trusted."""
+        size = os.fstat(self._words).st_size
+        return os.pread(self._words, WORDS, max(0, size - WORDS)).decode(errors="replace").strip()
+
+    def describe_end(self) -> str:
+        """How it ended, for a message, with its last words."""
+        status = self.wait()
+        how = f"ended with {status}"
+        if status < 0:
+            with contextlib.suppress(ValueError):  # realtime signals have no name
+                how = f"was killed by {signal.Signals(-status).name}"
+        words = printable(self.words(), WORDS)
+        return f"{how}: {words}" if words else how
+
+    def close(self) -> None:
+        """It is gone after this, and nothing of it left."""
+        self.kill()
+        self.wait()
+        os.close(self._words)
+
+
+def _be_child(work: Callable[[], None], keep: set[int], words: int, mask: Collection[int]) -> NoReturn:
+    """All of the child's life. It never returns into what its parent was doing, and flushes none of its buffers."""
+    status = UNEXPECTED
+    try:
+        signal.set_wakeup_fd(-1)
+        # Its parent decides what becomes of it, also when a terminal or systemd signals all of them.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
+        os.setsid()
+        nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        for standard, target in ((0, nowhere), (1, nowhere), (2, words)):
+            if standard not in keep:
+                os.dup2(target, standard)
+        _close_all_but({0, 1, 2, *keep})
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        work()
+        status = 0
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else UNEXPECTED
+    except BaseException as error:  # noqa: BLE001 - a forked child must not come back, whatever it meets
+        with contextlib.suppress(BaseException):
+            trace = error.__traceback__
+            while trace and trace.tb_next:
+                trace = trace.tb_next
+            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+            os.write(2, f"{type(error).__name__}: {error} ({place})".encode(errors="replace"))
+    finally:
+        os._exit(status)
+
+
+def _close_all_but(kept: set[int]) -> None:
+    last = -1
+    for descriptor in sorted(kept):
+        if descriptor > last + 1:  # for an empty range from 0 on, Python closes everything
+            os.closerange(last + 1, descriptor)
+        last = descriptor
+    # close_range(2) does it in one call; where there is none, there are as many calls as descriptors are possible.
+    os.closerange(last + 1, max(os.sysconf("SC_OPEN_MAX"), last + 2))
+
+
+def open_pipe() -> tuple[int, int]:
+    """A pipe for contents: its reading and its writing end."""
+    output, its_input = os.pipe2(os.O_CLOEXEC)
+    with contextlib.suppress(OSError):  # the user's pipes may have their fill of memory; then it is only slower
+        fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    return output, its_input
+
+
+def execute(program: str, arguments: list[str], standard_input: int, standard_output: int) -> NoReturn:
+    """Becomes another program, with these two descriptors and the standard error that the child has."""
+    os.dup2(standard_input, 0)
+    os.dup2(standard_output, 1)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a program would inherit that
+    environment = {"PATH": os.defpath, "LC_ALL": "C"}
+    os.execve(program, [os.path.basename(program), *arguments], environment)  # noqa: S606 - a shell is what it avoids
