@@ -19,13 +19,12 @@ from swapd.host import processes, records
 from swapd.host.configuration import read_sites
 from swapd.host.files import write_durably
 from swapd.host.masters import find_masters
-from swapd.model.config import Site
+from swapd.model.config import DROP_GROUP, Site
 from swapd.model.config_parser import Source, parse_site
 from swapd.model.errors import Failed, UsageError
 from swapd.model.layout import Layout
-from swapd.model.release import SITE_NAME, printable
+from swapd.model.release import SITE_NAME, SiteName, printable
 
-GROUP = "swapd"  # whose members may drop tarballs; made by the package's sysusers file
 DROP_IN_DIRECTORY = Path("/etc/systemd/system/swapd.service.d")
 
 
@@ -37,14 +36,16 @@ DROP_IN_DIRECTORY = Path("/etc/systemd/system/swapd.service.d")
     required=True,
     help="The path that httpd serves: a directory, a symbolic link, or not there yet.",
 )
+@click.option("--group", metavar="GROUP", help="Whose members may drop tarballs. [default: swapd]")
 @click.option("--restart/--no-restart", default=True, help="Restart the unit, so that its sandbox takes the site in.")
 @click.pass_obj
-def command(layout: Layout, site: str, live: Path, restart: bool) -> None:
+def command(layout: Layout, site: str, live: Path, group: str | None, restart: bool) -> None:
     """Configure SITE and make its directories; then say what to do next.
 
     A configuration that is there is kept as it is, and its directories are made again where they are missing.
     """
-    configured, is_new = make_site(layout, site, {"live": str(Path(os.path.abspath(live)))})
+    document = {"live": str(Path(os.path.abspath(live))), **({"group": group} if group else {})}
+    configured, is_new = make_site(layout, site, document)
     click.echo(f"{'wrote' if is_new else 'kept'} {layout.site_file(site)}")
     click.echo(_describe_live(configured))
     click.echo(_describe_httpd(configured))
@@ -60,7 +61,7 @@ def make_site(layout: Layout, name: str, document: Mapping[str, Any]) -> tuple[S
     """Writes the site's configuration unless it has one, and makes its directories with their modes.
 
     Returns the site as configured, and whether it is new. ``ConfigurationError`` before anything is made when the
-    document, or any other site's file, is wrong.
+    document, or any other site's file, is wrong, and ``Failed`` (``no-group``) where the site's group is not there.
     """
     if not SITE_NAME.fullmatch(name):
         raise UsageError(
@@ -78,16 +79,18 @@ def make_site(layout: Layout, name: str, document: Mapping[str, Any]) -> tuple[S
         write_durably(path, text.encode())
         try:
             sites = read_sites(layout)
+            _find_group(layout, sites[SiteName(name)])
         except BaseException:
-            path.unlink()  # it clashes with another site: nothing has been made
+            path.unlink()  # it clashes with another site, or nobody could drop: nothing has been made
             raise
     site = sites[next(known for known in sites if known == name)]
-    if not is_new and str(site.live) != document["live"]:
-        raise UsageError(
-            "site-exists",
-            f"{path} is there already, with live = {site.live}",
-            "Edit that file, or choose another name; an existing configuration is never overwritten.",
-        )
+    for key, value in (("live", str(site.live)), ("group", site.group)):
+        if not is_new and document.get(key, value) != value:
+            raise UsageError(
+                "site-exists",
+                f"{path} is there already, with {key} = {value}",
+                "Edit that file, or choose another name; an existing configuration is never overwritten.",
+            )
     _make_directories(layout, site)
     return site, is_new
 
@@ -97,25 +100,32 @@ _TEMPLATE = """\
 {keys}"""
 
 
+def _find_group(layout: Layout, site: Site) -> int | None:
+    """The gid of the group that may drop; None below a scratch root that has not even swapd's own."""
+    try:
+        return grp.getgrnam(site.group).gr_gid
+    except KeyError:
+        if not layout.is_host and site.group == DROP_GROUP:
+            return None
+        how = "systemd-sysusers, or groupadd --system swapd" if site.group == DROP_GROUP else f"groupadd {site.group}"
+        hint = f"Make it with {how}, and run this again."
+        raise Failed("no-group", f"there is no group {site.group}", hint) from None
+
+
 def _make_directories(layout: Layout, site: Site) -> None:
+    group = _find_group(layout, site)
     records.make_state_directories(layout, site.name)
     for part in site.parts:
         part.live.parent.mkdir(parents=True, exist_ok=True)
         part.releases.mkdir(mode=0o755, exist_ok=True)
     site.incoming.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     site.incoming.mkdir(mode=0o700, exist_ok=True)
-    try:
-        os.chown(site.incoming, -1, grp.getgrnam(GROUP).gr_gid)
-    except KeyError:
-        if layout.is_host:
-            raise Failed(
-                "no-group",
-                f"there is no group {GROUP}",
-                "Make it with systemd-sysusers, or groupadd --system swapd, and run this again.",
-            ) from None
-    except PermissionError:
-        if layout.is_host:
-            raise
+    if group is not None:
+        try:
+            os.chown(site.incoming, -1, group)
+        except PermissionError:
+            if layout.is_host:
+                raise
     # Set-group-ID: what members drop belongs to the group; no other user may look in.
     site.incoming.chmod(0o2770)
 
@@ -188,7 +198,7 @@ def _next_steps(layout: Layout, site: Site) -> list[str]:
     if not layout.is_host:
         return [f"  cp {site.name}-1.tar.gz {site.incoming}/"]
     return [
-        f"  let a user drop tarballs:  adduser USER {GROUP}      (or: usermod -aG {GROUP} USER)",
+        f"  let a user drop tarballs:  adduser USER {site.group}      (or: usermod -aG {site.group} USER)",
         f"  deploy, from anywhere:     scp {site.name}-1.tar.gz USER@{socket.gethostname()}:{site.incoming}/",
         f"  see what happened:         swapd status {site.name}; journalctl -u swapd",
     ]

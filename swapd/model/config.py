@@ -10,6 +10,8 @@ from typing import Any
 from swapd.model.release import SiteName
 from swapd.model.units import exact_duration, exact_size
 
+DROP_GROUP = "swapd"  # made by the package's sysusers file
+
 
 class Strategy(Enum):
     """How a release takes the place of the one that is live."""
@@ -107,6 +109,7 @@ class Site:
     verify: Verify
     pause: Pause
     reuse: Reuse = Reuse.AUTO  # of the table [extract]
+    group: str = DROP_GROUP  # whose members may drop tarballs
     paths: tuple[LivePath, ...] = ()
     part: str = ""  # of a part that `parts` returned: which directory of the release it is; the main part is the rest
     is_one_of_several: bool = False  # of such a part: whether there are others
@@ -141,6 +144,7 @@ class Site:
             "releases": str(self.releases),
             "keep": self.keep,
             "owner": self.owner,
+            "group": self.group,
             "mtime": self.mtime.value,
             "strip_components": "auto" if self.strip_components is None else self.strip_components,
             "must_contain": list(self.must_contain),

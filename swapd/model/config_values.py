@@ -193,6 +193,13 @@ def parse_user(value: object) -> str:
     return text
 
 
+def parse_group(value: object) -> str:
+    text = parse_text(value)
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*\$?", text):
+        raise WrongValue(f"{shown(value)} is not a group's name", 'write a name, such as "shop-deploy"')
+    return text
+
+
 def parse_unit(value: object) -> str:
     """A service; of a template's instance, the template counts."""
     right = 'write the name of httpd\'s service, such as "apache2.service"'

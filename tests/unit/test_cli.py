@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import resource
@@ -204,6 +205,33 @@ class TestInit:
         done = run("init", "shop", "--live", layout.root / "www/other")
         assert done.status == 2
         assert layout.site_file("shop").read_text() == before
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root, or a member, gives a directory to a group")
+    def test_a_group_of_its_own(self, run: Run, layout: Layout) -> None:
+        group, live = grp.getgrgid(1).gr_name, layout.root / "www/shop"
+        done = run("init", "shop", "--live", live, "--group", group)
+        assert done.status == 0, done
+        status = (layout.spool / "shop").stat()
+        assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (1, 0o2770)
+        assert tomllib.loads(layout.site_file("shop").read_text()) == {"live": str(live), "group": group}
+        os.chown(layout.spool / "shop", -1, 0)
+        assert run("init", "shop", "--live", live).status == 0, "what the file says is kept"
+        assert (layout.spool / "shop").stat().st_gid == 1
+        other = run("init", "shop", "--live", live, "--group", grp.getgrgid(0).gr_name)
+        assert other.status == 2
+        assert f"group = {group}" in other.err
+
+    @pytest.mark.parametrize("is_default", [False, True])
+    def test_a_group_that_is_not_there(self, run: Run, layout: Layout, is_default: bool) -> None:
+        layout.configuration.mkdir(parents=True)
+        if is_default:
+            layout.defaults_file.write_text('group = "swapd-test-nobody"\n')
+        options = [] if is_default else ["--group", "swapd-test-nobody"]
+        done = run("init", "shop", "--live", layout.root / "www/shop", *options)
+        assert done.status == 1
+        assert "groupadd swapd-test-nobody" in done.err
+        assert not layout.site_file("shop").exists()
+        assert not layout.spool.exists()
 
     @pytest.mark.parametrize("name", ["Shop", "-x", "a/b", "../shop", "", "a" * 64, "a\nb"])
     def test_a_name_that_no_site_may_have(self, run: Run, layout: Layout, name: str) -> None:

@@ -27,6 +27,7 @@ COMPLETE: dict[str, Any] = {
     "releases": "/srv/www/kept",
     "keep": 7,
     "owner": "www-data:adm",
+    "group": "shop-deploy",
     "mtime": "archive",
     "strip_components": 2,
     "must_contain": ["index.php", "a/b"],

@@ -97,6 +97,10 @@ WRONG_VALUES = [
     ("verify.allow_links_to", "[1]", "in quotes"),
     ("extract.reuse", "true", '"never"'),
     ("extract.reuse", '"always"', '"auto"'),
+    ("group", "5", "in quotes"),
+    ("group", '""', "shop-deploy"),
+    ("group", '"a b"', "shop-deploy"),
+    ("group", '"www-data:adm"', "shop-deploy"),
     ("pause.mode", '"sometimes"', '"never"'),
     ("pause.processes", '"httpd"', "a list"),
     ("pause.processes", "[]", "a list"),
@@ -242,7 +246,6 @@ def test_an_unknown_key_and_what_was_meant(text: str, key: str, right: str) -> N
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ('group = "shops"', "group"),
         ("queue = 1", "queue"),
         ('drift = "warn"', "drift"),
         ("pause.by = 'x'", "pause.by"),
