@@ -109,7 +109,10 @@ def _take_out(root: Path, part: Site) -> Path:
         if error.errno != errno.EXDEV:
             raise
         with opened_directory(source.parent) as old, opened_directory(part.releases) as new:
-            copy_entry(old, source.name, new, staging.name)
+            try:
+                copy_entry(old, source.name, new, staging.name)
+            except OSError as failure:
+                raise explain(failure, part.releases) from failure  # that disk is full, not the main part's
             remove_tree(old, source.name)
     return staging
 

@@ -136,6 +136,13 @@ def test_links_may_lead_through_one_that_is_allowed() -> None:
     assert resolver.resolve("all") == (("/", "srv", "media", "photos", "2024"), 3)
 
 
+def test_no_link_leads_up_from_what_is_allowed() -> None:
+    """``parse_target`` lets no such target pass; nor would the resolver."""
+    with pytest.raises(Rejected) as refusal:
+        LinkResolver({"media": "/srv/media", "up": "media/../../etc"}, 128).check_all(lambda: None)
+    assert refusal.value.problem == "symlink-outside"
+
+
 NAMES = st.sampled_from(["a", "b", "c"])
 TARGETS = st.lists(st.sampled_from(["..", "..", ".", "a", "b", "c", "l0", "l1", "l2", ""]), min_size=1, max_size=5).map(
     "/".join

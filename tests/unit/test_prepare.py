@@ -323,6 +323,19 @@ class TestShared:
             assert texts(site.live) == {"uploads/large": "x" * 600_000}
 
 
+@pytest.mark.root
+def test_no_room_for_a_part_on_another_filesystem(tmp_path: Path) -> None:
+    """The one that is full is named, and not that of the main part."""
+    with tmpfs(tmp_path / "other", "size=1m") as other:
+        site = make_site(tmp_path, path=[{"live": str(other / "cgi"), "part": "cgi-bin"}])
+        (other / "cgi.releases").mkdir()
+        site.live.parent.mkdir()
+        with pytest.raises(Failed) as caught:
+            staged(site, {"index.php": "new", "cgi-bin/large": "x" * 2_000_000})
+    assert caught.value.problem == "no-space"
+    assert caught.value.message.startswith(f"{other}/cgi.releases: ")
+
+
 def test_it_can_be_interrupted(site: Site) -> None:
     site.live.parent.mkdir()
 
