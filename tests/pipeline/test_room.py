@@ -99,6 +99,22 @@ def test_it_ends_before_the_disk_is_full(scratch: Scratch, tmp_path: Path, noise
         squeezed.take_again(refused)
 
 
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs"])
+def test_it_ends_before_a_real_disk_is_full(scratch: Scratch, tmp_path: Path, kind: str) -> None:
+    """Where what is written is on its way to the disk for a while."""
+    tarball = write_tarball(tmp_path / "much-1.tar.gz", large_content(80))
+    with disk(kind, tmp_path / "image", scratch.www / "disk") as place:
+        scratch.add_site(live=str(place / "shop"))
+        fill(place, 60 * MIB)
+        os.sync()
+        done = scratch.run("deploy", "shop", tarball)
+        assert done.returncode == 1
+        left = re.search(r"; (\S+) MiB are free, and (\S+) MiB are kept in reserve", done.stderr)
+        assert left, done.stderr
+        assert float(left[2]) / 2 < float(left[1]) <= float(left[2])
+        assert os.listdir(place / "shop.releases") == []
+
+
 def test_a_plain_tarball_is_refused_before_anything_is_written(scratch: Scratch, tmp_path: Path) -> None:
     with tmpfs(scratch.www / "small", "size=64m") as small:
         squeezed = Squeezed(scratch, small, tmp_path)
