@@ -121,7 +121,8 @@ def _copy(
         rest = memoryview(b"" if is_shared else chunk)
         while rest:
             rest = rest[os.write(copy, rest) :]
-        keeper.keep_room()
+        if not is_shared:
+            keeper.keep_room()
         progress(size)
     os.lseek(copy, 0, os.SEEK_SET)
     return Digest(digest.hexdigest()), size

@@ -231,3 +231,23 @@ def test_what_the_next_release_costs(scratch: Scratch, tmp_path: Path, kind: str
         assert {path.stat().st_nlink for path in live.rglob("*.bin")} == {1}
         cost = free[0] - free[1]
         assert cost < 2 * MIB if reuse == "auto" else cost > 23 * MIB, cost
+
+
+@pytest.mark.parametrize(("kind", "outcome"), [("xfs", "live"), ("ext4", "failed")])
+def test_a_copy_that_shares_blocks_needs_no_room(scratch: Scratch, tmp_path: Path, kind: str, outcome: str) -> None:
+    """Drop directory and state on one filesystem that is nearly full."""
+    with disk(kind, tmp_path / "image", tmp_path / "var") as var:
+        for name in ("spool", "lib"):
+            (var / name).mkdir()
+            (scratch.root / "var").mkdir(exist_ok=True)
+            os.symlink(var / name, scratch.root / "var" / name)
+        incoming = scratch.add_site()
+        drop(write_tarball(tmp_path / "much-1.tar", large_content(12)), incoming)
+        room = os.statvfs(var)
+        fill(var, room.f_blocks * room.f_frsize // 20 + 6 * MIB)
+        daemon = scratch.start_daemon()
+        marker = scratch.wait_marker(f"much-1.tar.{outcome}")
+        if outcome == "failed":
+            assert marker["problem"] == "no-space"
+            assert "the private copy of much-1.tar needs at least 12.0 MiB" in marker["reason"]
+        daemon.stop()
