@@ -115,7 +115,7 @@ class Decompressor:
 
 
 def _decode(descriptor: int, compression: Compression, output: int, parent: int) -> None:
-    limits = {resource.RLIMIT_DATA: jail.data_size() + DECODER_DATA, resource.RLIMIT_FSIZE: BLOCK}
+    limits = {resource.RLIMIT_DATA: jail.memory_size().data + DECODER_DATA, resource.RLIMIT_FSIZE: BLOCK}
     jail.enter(jail.Confinement(limits=limits), parent)
     jail.forbid_processes()
     source = Source(descriptor)

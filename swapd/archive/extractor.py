@@ -16,7 +16,7 @@ from swapd.archive.members import Kind, Member, MemberReader
 from swapd.archive.names import Parts, parse_name, parse_target, shown
 from swapd.archive.streams import Stream
 from swapd.archive.tree import Tree
-from swapd.model.errors import Failed, Rejected
+from swapd.model.errors import Rejected
 from swapd.model.release import Compression
 
 MEMBERS_PER_REPORT = 256
@@ -70,9 +70,11 @@ def extract_stream(stream: Stream, into: int, limits: Limits, strip_components: 
             tree.make_symlinks(stream.report)
             return extraction.result()
     except MemoryError as error:
-        # What an archive can ask for is limited, so this host has less than that.
-        raise Failed(
-            "out-of-memory", "there is not enough memory to extract", "Raise MemoryMax= of the unit."
+        # What the reader may have fits every site that we know of; a host that is short of memory kills instead.
+        raise Rejected.because(
+            "needs-too-much-memory",
+            "reading the archive takes more memory than an extraction may have",
+            "Only very many symlinks, or names that are not ASCII, take so much: pack fewer of them.",
         ) from error
 
 

@@ -12,6 +12,7 @@ import resource
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from swapd.host import landlock, linux
 
@@ -100,10 +101,18 @@ def forbid_processes() -> None:
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
 
-def data_size() -> int:
-    """Bytes of data that this process has now, as RLIMIT_DATA counts them."""
+class MemorySize(NamedTuple):
+    """Of this process, in bytes."""
+
+    resident: int
+    data: int  # as RLIMIT_DATA counts
+
+
+def memory_size() -> MemorySize:
+    """What this process has now."""
     with open("/proc/self/statm", "rb") as statm:
-        return int(statm.read().split()[5]) * resource.getpagesize()
+        pages = statm.read().split()
+    return MemorySize(int(pages[1]) * resource.getpagesize(), int(pages[5]) * resource.getpagesize())
 
 
 def _limit(limits: Mapping[int, int]) -> None:

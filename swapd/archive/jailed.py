@@ -31,9 +31,10 @@ from swapd.model.release import Compression, printable
 
 log = logging.getLogger(__name__)
 
-# What the child may take besides what we have when it is forked: its code and data are then below 30 MB, and all of it
-# stays under 64 MB, whatever the archive asks for.
-MEMORY = 32 << 20
+# What the child may have resident: below 64 MB, whatever the archive asks for. What it has from us when it is forked
+# counts. A caller that is large itself (a worker has 26 MB) leaves it what the largest real archives need.
+RESIDENT = 60 << 20
+NEEDED = 24 << 20
 STACK = 512 << 10  # of the thread that decompresses; the default is 8 MiB of that
 TICK = 0.2  # seconds without a word of the child after which progress is reported all the same
 SILENCE = 120.0  # seconds without one after which the child is taken to hang: it speaks five times a second
@@ -68,7 +69,7 @@ def extract_jailed(
             return _extract(descriptor, compression, into, limits, strip_components, piped, say)
 
         keep = {descriptor, into, *([decompressor.output] if decompressor else [])}
-        child = stack.enter_context(contextlib.closing(_Jailed(work, keep, _confine(into, limits.max_extracted))))
+        child = stack.enter_context(contextlib.closing(Jailed(work, keep, _confine(into, limits.max_extracted))))
         if decompressor:
             decompressor.release()  # without a reader but the child, it ends when that does
         answer = child.listen(progress)
@@ -84,17 +85,18 @@ def extract_jailed(
 
 def find_layers(into: int) -> Layers:
     """The layers of the jail that a child has which extracts into this directory: each may be there or not."""
-    with contextlib.closing(_Jailed(lambda _: {}, {into}, _confine(into, 0))) as child:
+    with contextlib.closing(Jailed(lambda _: {}, {into}, _confine(into, 0))) as child:
         child.listen(lambda _: None)
         return child.layers
 
 
 def _confine(into: int, largest: int) -> Confinement:
-    data = jail.data_size() + MEMORY
+    size = jail.memory_size()
+    data = size.data + max(RESIDENT - size.resident, NEEDED)
     return Confinement(into, limits={resource.RLIMIT_DATA: data, resource.RLIMIT_FSIZE: min(largest, LARGEST_FILE)})
 
 
-class _Jailed:
+class Jailed:
     """The child, and what it says."""
 
     def __init__(self, work: Callable[[int], dict[str, Any]], keep: set[int], confinement: Confinement) -> None:

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from swapd.archive.fingerprints import Fingerprints
 from swapd.archive.limits import MAX_COMPONENT_BYTES, MAX_LINK_HOPS, MAX_PATH_BYTES
 from swapd.model.errors import Rejected
 from swapd.model.release import printable
@@ -120,7 +121,7 @@ class NormalForms:
     """
 
     def __init__(self) -> None:
-        self._seen: set[int] = set()
+        self._seen = Fingerprints()
 
     def add(self, parent: Parts, part: str) -> None:
         """Notes a name that has just come to be; ``Rejected`` if its like was there."""
@@ -128,15 +129,13 @@ class NormalForms:
             return
         normal = unicodedata.normalize("NFC", part)
         # A few characters (the kelvin sign, the Greek question mark) normalise to ASCII ones.
-        key = hash((parent, normal))
-        if normal.isascii() or key in self._seen:
+        if normal.isascii() or not self._seen.add(hash((parent, normal))):
             raise Rejected.because(
                 "name-collision",
                 f"{printable('/'.join((*parent, part)))} looks the same as another name and differs only in its "
                 "Unicode normal form",
                 RENAME,
             )
-        self._seen.add(key)
 
 
 def parse_target(raw: bytes, name: bytes, max_depth: int, allowed: Collection[str] = ()) -> str:

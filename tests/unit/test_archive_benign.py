@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from swapd.archive import Extracted
+from swapd.archive import Extracted, decoders
 from swapd.model.errors import Rejected
 from swapd.model.release import Compression
 from tests.unit.archives import (
@@ -118,6 +118,13 @@ def test_reads_every_compression(compression: Compression, jailed: bool, tmp_pat
     with nothing_left_behind():
         site.extract(compress(SITE, compression), compression, jailed=jailed)
 
+    assert tree(site.staging) == by_gnu_tar(SITE, tmp_path / "gnu")
+
+
+def test_reads_gzip_without_isal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "igzip", None)
+    site = Site(tmp_path)
+    site.extract(b"".join(JOINED[Compression.GZIP]), Compression.GZIP)
     assert tree(site.staging) == by_gnu_tar(SITE, tmp_path / "gnu")
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from swapd.archive import decoders
 from swapd.model.errors import Rejected
+from swapd.model.release import Compression
 from tests.unit.archives import Site, nothing_left_behind
 from tests.unit.archives_hostile import CASES, Hostile
 
@@ -27,6 +29,18 @@ def test_is_refused(case: Hostile, jailed: bool, tmp_path: Path) -> None:
     assert not any(unicodedata.category(each) == "Cc" for each in refusal.value.message)
     site.assert_nothing_outside_changed()
     site.assert_tree_is_tame()
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.compression is Compression.GZIP], ids=lambda case: case.name
+)
+def test_is_refused_without_isal(case: Hostile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above, isal decompresses where it is installed."""
+    monkeypatch.setattr(decoders, "igzip", None)
+    site = Site(tmp_path)
+    with nothing_left_behind(), pytest.raises(Rejected) as refusal:
+        site.extract(case.build(bytes(site.canary)), case.compression, strip=case.strip, limits=case.limits)
+    assert refusal.value.problem == case.problem, refusal.value.message
 
 
 def test_each_case_has_a_name_of_its_own() -> None:
