@@ -8,6 +8,7 @@ archive, and decides; where a decompressor runs beside it, whole is what both sa
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -52,10 +53,12 @@ def extract_jailed(
     *,
     strip_components: int | None,
     progress: Callable[[int], None],
+    keep_room: Callable[[], None] = lambda: None,
 ) -> Extracted:
     """As ``extract_archive``, in a child process that dies with this one, which must have one thread only.
 
-    ``progress`` is called several times a second. Besides: ``Failed`` where the child was killed (by the kernel when
+    ``progress`` is called several times a second. ``keep_room`` is called by the child, for each MiB and each 256
+    members: what it raises is ``OSError`` (ENOSPC) here. Besides: ``Failed`` where the child was killed (by the kernel when
     memory ran out, by somebody) or hangs. No process or descriptor is left, however it ends.
     """
     check_compression(Source(descriptor), compression)
@@ -66,7 +69,7 @@ def extract_jailed(
         piped = Piped(decompressor.output) if decompressor else None
 
         def work(say: int) -> dict[str, Any]:
-            return _extract(descriptor, compression, into, limits, strip_components, piped, say)
+            return _extract(descriptor, compression, into, limits, strip_components, piped, say, keep_room)
 
         keep = {descriptor, into, *([decompressor.output] if decompressor else [])}
         child = stack.enter_context(contextlib.closing(Jailed(work, keep, _confine(into, limits.max_extracted))))
@@ -196,12 +199,17 @@ def _extract(
     strip_components: int | None,
     piped: Piped | None,
     say: int,
+    keep_room: Callable[[], None],
 ) -> dict[str, Any]:
     """In the child: reads the archive; how it went, as an answer."""
     said_at = 0.0
 
     def report(position: int) -> None:
         nonlocal said_at
+        try:
+            keep_room()
+        except Failed as failed:
+            raise OSError(errno.ENOSPC, failed.message) from failed
         now = time.monotonic()
         if now - said_at >= INTERVAL or position == stream.size:
             said_at = now

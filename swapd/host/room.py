@@ -10,8 +10,10 @@ Facts that this rests on:
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from swapd.host.linux import fstatfs_type, syncfs
@@ -74,5 +76,20 @@ class RoomKeeper:
         if error.errno != errno.ENOSPC:
             return None
         room = read_room(self._directory)
+        if lack := find_lack(self._before, room, self._what, self._path):
+            return lack
         is_of_inodes = room.free_inodes == 0 and self._before.free_inodes is not None
         return (lack_of_inodes if is_of_inodes else lack_of_bytes)(self._before, room, self._what, self._path)
+
+
+@contextlib.contextmanager
+def keeping_room(directory: int, path: Path, what: str) -> Iterator[Callable[[], None]]:
+    """``keep_room`` for what is written within; an ENOSPC that comes all the same is ``NoRoom``, too."""
+    keeper = RoomKeeper(directory, path, what)
+    try:
+        yield keeper.keep_room
+    except OSError as error:
+        lack = keeper.explain(error)
+        if lack is None:
+            raise
+        raise lack from error

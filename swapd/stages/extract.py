@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 
 from swapd.archive import Limits, extract_jailed
+from swapd.host.files import closing_descriptor
 from swapd.host.refusals import explain
-from swapd.host.room import RoomKeeper
+from swapd.host.room import keeping_room
 from swapd.model.config import Site
 from swapd.model.release import DeploymentId, ExtractedTree, Tree, VerifiedTarball
 
@@ -33,26 +34,19 @@ def extract(
     )
     try:
         os.mkdir(staging, 0o700)
-        directory = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            keeper = RoomKeeper(directory, site.releases, f"release {tarball.release}")
-
-            def report(done: int) -> None:
-                keeper.keep_room()
-                progress(done)
-
+        with (
+            closing_descriptor(os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)) as into,
+            keeping_room(into, site.releases, f"release {tarball.release}") as keep_room,
+        ):
             extracted = extract_jailed(
                 tarball.descriptor,
                 tarball.compression,
-                directory,
+                into,
                 limits,
                 strip_components=site.strip_components,
-                progress=report,
+                progress=progress,
+                keep_room=keep_room,
             )
-        except OSError as error:
-            raise keeper.explain(error) or error from error
-        finally:
-            os.close(directory)
     except OSError as error:
         raise explain(error, site.releases) from error
     return ExtractedTree(verified, Tree(staging), extracted.files, extracted.bytes)

@@ -14,7 +14,7 @@ from swapd.archive import Least, read_least
 from swapd.desk import SiteDesk
 from swapd.host.linux import syncfs
 from swapd.host.refusals import explain
-from swapd.host.room import RoomKeeper, read_room, stores_as_it_is
+from swapd.host.room import RoomKeeper, keeping_room, read_room, stores_as_it_is
 from swapd.model.config import Site as SiteConfiguration
 from swapd.model.layout import Layout
 from swapd.model.release import Compression, Upload
@@ -101,6 +101,10 @@ class TestKeeper:
             assert keeper.explain(full.value).problem == "no-space"  # type: ignore[union-attr]
             assert explain(full.value, small).problem == "no-space"
             assert keeper.explain(PermissionError(13, "no")) is None
+            with pytest.raises(PermissionError), keeping_room(descriptor, small, "release x"):
+                raise PermissionError(13, "no")
+            with pytest.raises(NoRoom), keeping_room(descriptor, small, "release x"):
+                (small / "still more").write_bytes(bytes(4 * MIB))
 
     # Not XFS: it sets room aside ahead of a file that grows, which is a matter of its own.
     @pytest.mark.parametrize("kind", ["btrfs", "ext4"])
