@@ -71,12 +71,15 @@ class Squeezed:
         scratch.add_site(live=str(self.live))
         scratch.add_site("blog")
         scratch.start_daemon()
-        self._one = write_tarball(tmp_path / "one-1.tar.gz", site_content("one"))
+        self._directory = tmp_path
+        self._count = 0
 
     def refuse(self, tarball: Path) -> Refused:
         refused = Refused(self.scratch, tarball, self.live)
-        drop(self._one, self.scratch.layout.spool / "blog")
-        self.scratch.wait_marker("one-1.tar.gz.live", "blog")
+        self._count += 1
+        name = f"one-{self._count}"
+        drop(write_tarball(self._directory / f"{name}.tar.gz", site_content(name)), self.scratch.layout.spool / "blog")
+        self.scratch.wait_marker(f"{name}.tar.gz.live", "blog")
         return refused
 
     def take_again(self, refused: Refused) -> None:
