@@ -121,6 +121,23 @@ def test_a_rejected_tarball_is_looked_at_again_when_its_signature_changes(
     assert [item.outcome for item in scratch.deployments()] == [Outcome.LIVE, Outcome.REJECTED]
 
 
+def test_a_rejected_tarball_and_its_signature_are_known_after_a_restart(
+    scratch: Scratch, signers: Path, alice: Key, one: Path, tmp_path: Path
+) -> None:
+    incoming = scratch.add_site(verify={"require": "signature", "allowed_signers": str(signers)})
+    drop(alice.sign_file(one, "file"), incoming)
+    drop(one, incoming)
+    daemon = scratch.start_daemon()
+    scratch.wait_marker(f"{NAME}.rejected")
+    daemon.stop()
+    scratch.start_daemon()
+    two = write_tarball(tmp_path / "shop-2.tar.gz", TWO)
+    drop(alice.sign_file(two), incoming)
+    drop(two, incoming)
+    scratch.wait_marker("shop-2.tar.gz.live")
+    assert [item.outcome for item in scratch.deployments()] == [Outcome.LIVE, Outcome.REJECTED], "no second look"
+
+
 def test_a_tarball_that_was_tampered_with(plot: Plot, signers: Path, alice: Key, one: Path) -> None:
     scratch = plot(verify={"require": "signature", "allowed_signers": str(signers)})
     drop(alice.sign_file(one), scratch.incoming)
