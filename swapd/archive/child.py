@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable, Collection
 from typing import NoReturn
 
+from swapd.host import linux
 from swapd.model.release import printable
 
 PIPE_SIZE = 1 << 20  # pipe(7): what an unprivileged process may have; 64 KiB is the default
@@ -37,7 +38,7 @@ class Child:
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                _be_child(work, {*keep, self._words}, self._words, mask)
+                _be_child(name, work, {*keep, self._words}, self._words, mask)
         except OSError:
             os.close(self._words)
             raise
@@ -77,7 +78,7 @@ class Child:
         os.close(self._words)
 
 
-def _be_child(work: Callable[[], None], keep: set[int], words: int, mask: Collection[int]) -> NoReturn:
+def _be_child(name: str, work: Callable[[], None], keep: set[int], words: int, mask: Collection[int]) -> NoReturn:
     """All of the child's life. It never returns into what its parent was doing, and flushes none of its buffers."""
     status = UNEXPECTED
     try:
@@ -86,6 +87,7 @@ def _be_child(work: Callable[[], None], keep: set[int], words: int, mask: Collec
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
         os.setsid()
+        linux.prctl_set_name(f"swapd {name}")  # what ps and top show
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for standard, target in ((0, nowhere), (1, nowhere), (2, words)):
             if standard not in keep:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.support.daemon import Daemon
 from tests.support.httpd import Httpd
 from tests.support.mounts import tmpfs
 from tests.support.sites import Scratch, leftovers
@@ -32,6 +35,42 @@ def big(tmp_path: Path) -> Path:
     return write_tarball(
         tmp_path / "big-1.tar.gz", {"index.html": "big", "data.bin": random.Random(1).randbytes(3 << 20)}
     )
+
+
+def children(pid: int) -> dict[int, str]:
+    """The names of a process's children."""
+    found = {}
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with contextlib.suppress(OSError):  # it has just ended
+            found[int(child)] = Path(f"/proc/{child}/comm").read_text().strip()
+    return found
+
+
+def find_extractor(daemon: Daemon) -> int | None:
+    """The process that reads the tarball: a child of the worker."""
+    below = [children(worker) for worker in daemon.workers()]
+    return next((pid for each in below for pid, name in each.items() if name == "swapd extract"), None)
+
+
+def test_an_extraction_that_is_killed_has_failed_and_can_be_had_again(scratch: Scratch, large: Path) -> None:
+    """As the kernel does when memory runs out."""
+    live = write_tree(scratch.live(), OLD)
+    before, owner = snapshot(live), (live.stat().st_uid, live.stat().st_gid)
+    incoming = scratch.add_site()
+    daemon = scratch.start_daemon()
+    upload = drop(large, incoming)
+    os.kill(wait_until(lambda: find_extractor(daemon), "a tarball is extracted"), signal.SIGKILL)
+    marker = scratch.wait_marker(f"{large.name}.failed")
+    assert marker["problem"] == "extractor-killed"
+    assert "SIGKILL" in marker["reason"]
+    assert snapshot(live) == before
+    assert os.listdir(f"{live}.releases") == []
+    assert find_extractor(daemon) is None
+    touch(upload)
+    scratch.wait_marker(f"{large.name}.live")
+    # Not the uid that an extraction by root may have.
+    assert {(path.lstat().st_uid, path.lstat().st_gid) for path in (live, *live.rglob("*"))} == {owner}
+    daemon.stop()
 
 
 @pytest.mark.root
