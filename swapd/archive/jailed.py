@@ -58,8 +58,8 @@ def extract_jailed(
     """As ``extract_archive``, in a child process that dies with this one, which must have one thread only.
 
     ``progress`` is called several times a second. ``keep_room`` is called by the child, for each MiB and each 256
-    members: what it raises is ``OSError`` (ENOSPC) here. Besides: ``Failed`` where the child was killed (by the kernel when
-    memory ran out, by somebody) or hangs. No process or descriptor is left, however it ends.
+    members: what it raises is ``OSError`` (ENOSPC) here. Besides: ``Failed`` where the child was killed (by the kernel
+    when memory ran out, by somebody) or hangs. No process or descriptor is left, however it ends.
     """
     check_compression(Source(descriptor), compression)
     with contextlib.ExitStack() as stack:
