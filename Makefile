@@ -34,7 +34,7 @@ soak: venv test-packages ## The long runs that `make test` leaves out: hundreds 
 	$(PYTEST) -m soak --timeout 7200 $(PYTEST_ARGS)
 
 # As root, like the hosts that it boots. BENCH=quick, or the name of one: BENCH='pause --quick'.
-bench: venv test-packages ## What a pause costs, and what visitors notice, beside other ways; BENCH=quick in a minute or two
+bench: venv test-packages ## What a pause and a deployment cost, and what visitors notice, beside other ways; BENCH=quick for a first look
 	@$(VENV)/bin/python -m tests.benchmarks $(if $(filter quick,$(BENCH)),--quick,$(BENCH))
 
 lint: venv ## ruff and mypy
