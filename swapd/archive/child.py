@@ -33,6 +33,9 @@ class Child:
         # A memfd, not a pipe: nobody has to read it for the child to go on.
         self._words = os.memfd_create(f"{name}-stderr", os.MFD_CLOEXEC)
         self._status: int | None = None
+        # With root's uid it could fork, and what it left behind could still write: that becomes ours, and ends with it.
+        self._was_subreaper = linux.prctl_set_child_subreaper(True)
+        self._others = _children()
         # No signal is to find the child with our handlers.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
@@ -40,6 +43,7 @@ class Child:
             if self.pid == 0:
                 _be_child(name, work, {*keep, self._words}, self._words, mask)
         except OSError:
+            linux.prctl_set_child_subreaper(self._was_subreaper)
             os.close(self._words)
             raise
         finally:
@@ -72,9 +76,15 @@ class Child:
         return f"{how}: {words}" if words else how
 
     def close(self) -> None:
-        """It is gone after this, and nothing of it left."""
+        """It is gone after this, and nothing of it left, nor any process that it has forked."""
         self.kill()
         self.wait()
+        while orphans := _children() - self._others:
+            for orphan in orphans:
+                os.kill(orphan, signal.SIGKILL)
+            for orphan in orphans:
+                os.waitpid(orphan, 0)
+        linux.prctl_set_child_subreaper(self._was_subreaper)
         os.close(self._words)
 
 
@@ -107,6 +117,15 @@ def _be_child(name: str, work: Callable[[], None], keep: set[int], words: int, m
             os.write(2, f"{type(error).__name__}: {error} ({place})".encode(errors="replace"))
     finally:
         os._exit(status)
+
+
+def _children() -> set[int]:
+    """Our children now; none where the kernel does not list them (CONFIG_PROC_CHILDREN)."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", "rb") as children:
+            return set(map(int, children.read().split()))
+    except FileNotFoundError:
+        return set()
 
 
 def _close_all_but(kept: set[int]) -> None:

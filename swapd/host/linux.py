@@ -26,7 +26,7 @@ FICLONE = 0x40049409  # _IOW(0x94, 9, int), linux/fs.h
 FIDEDUPERANGE = 0xC0189436  # _IOWR(0x94, 54, struct file_dedupe_range)
 FILE_DEDUPE_RANGE_DIFFERS = 1
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 1, 15, 24, 38, 47
-PR_CAP_AMBIENT_CLEAR_ALL = 4
+PR_CAP_AMBIENT_CLEAR_ALL, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 4, 36, 37
 LAST_CAPABILITY = 63  # of which a kernel has the first 41 or so, and says EINVAL to the others
 CLONE_NEWNET = 0x40000000
 STATX_BTIME = 0x800
@@ -85,6 +85,14 @@ def prctl_set_pdeathsig(number: int) -> None:
 def prctl_set_no_new_privs() -> None:
     """No program that this process executes gets more than it has; cannot be taken back."""
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def prctl_set_child_subreaper(is_one: bool) -> bool:
+    """Whether what children leave behind when they end becomes ours and not init's; returns whether it did before."""
+    before = ctypes.c_int()
+    _check(_libc.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before)), "prctl")
+    _prctl(PR_SET_CHILD_SUBREAPER, int(is_one))
+    return bool(before.value)
 
 
 def drop_bounding_set() -> None:
