@@ -209,7 +209,7 @@ def test_the_daemon_puts_right_what_a_command_left(memory: Path) -> None:
 def test_an_upload_that_crashes_every_worker_is_given_up(memory: Path) -> None:
     """Other uploads of the site have their turn meanwhile and afterwards."""
     with field(memory / "root") as it:
-        daemon = it.start("die", "create /crash", is_once=False)
+        daemon = it.start("die", "utime /crash", is_once=False)
         crash = write_tarball(memory / "crash.tar.gz", {"crash": "…"})
         drop(crash, it.incoming)
         it.scratch.wait_marker("crash.tar.gz.failed")
