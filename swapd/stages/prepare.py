@@ -28,7 +28,7 @@ from swapd.host.refusals import explain
 from swapd.host.reuse import reuse
 from swapd.model.config import Mtime, Reuse, Site
 from swapd.model.errors import Failed, Rejected
-from swapd.model.release import ExtractedTree, StagedRelease, Tree
+from swapd.model.release import ExtractedTree, StagedRelease, Tree, printable
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -163,14 +163,34 @@ def _release_time(root: Path, site: Site) -> int:
 
 
 def _apply(root: Path, owner: tuple[int, int], release_time: int | None, keep_going: Callable[[], None]) -> None:
-    """Gives the whole tree its owner and times, links themselves included and followed nowhere."""
+    """Gives the whole tree its owner, modes and times, links themselves included and followed nowhere.
+
+    What made it is not trusted: it has read what came from outside.
+    """
     for _, directories, files, descriptor in os.fwalk(root, follow_symlinks=False):
         keep_going()
+        for name in files:
+            _set_mode(name, descriptor)
         for name in (*files, *directories):
             _give(name, descriptor, owner, release_time)
         os.fchmod(descriptor, 0o755)
     with opened_directory(root.parent) as parent:
         _give(root.name, parent, owner, release_time)
+
+
+def _set_mode(name: str, directory: int) -> None:
+    """A file has mode 0644, or 0755 where its owner may execute it; anything else but a link is a failure."""
+    mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
+    if stat.S_ISREG(mode):
+        wanted = 0o755 if mode & stat.S_IXUSR else 0o644
+        if stat.S_IMODE(mode) != wanted:
+            os.chmod(name, wanted, dir_fd=directory)
+    elif not stat.S_ISLNK(mode):
+        raise Failed(
+            "strange-file",
+            f"the extraction made {printable(name)}, which is no file, directory or link",
+            "This should never happen: keep the tarball, and report it. The live release and the upload are untouched.",
+        )
 
 
 def _give(name: str, directory: int, owner: tuple[int, int], release_time: int | None) -> None:

@@ -361,3 +361,20 @@ def _umask() -> Iterator[None]:
     old = os.umask(0o022)
     yield
     os.umask(old)
+
+
+def test_what_the_extraction_made_is_not_trusted(site: Site) -> None:
+    tree = extracted(site, {"open.txt": "x", "run.sh": "x", "setuid": "x"})
+    for name, mode in {"open.txt": 0o666, "run.sh": 0o777, "setuid": 0o4711}.items():
+        (tree.tree.path / name).chmod(mode)
+    release = prepare(tree, site, go_on)
+    modes = {path.name: path.stat().st_mode & 0o7777 for path in release.trees[0].path.iterdir()}
+    assert modes == {"open.txt": 0o644, "run.sh": 0o755, "setuid": 0o755}
+
+
+def test_what_no_archive_may_hold_is_a_failure(site: Site) -> None:
+    tree = extracted(site, {"index.html": "x"})
+    os.mkfifo(tree.tree.path / "fifo")
+    with pytest.raises(Failed) as caught:
+        prepare(tree, site, go_on)
+    assert caught.value.problem == "strange-file"
