@@ -29,6 +29,9 @@ def built_package() -> Path:
     return package
 
 
+LATER = {"python3-isal"}  # recommended, and not packaged before Debian 13
+
+
 def dependencies(package: Path) -> list[str]:
     """The packages that it names as its dependencies, the first of each choice."""
     fields = ("Pre-Depends", "Depends", "Recommends")
@@ -38,9 +41,8 @@ def dependencies(package: Path) -> list[str]:
         capture_output=True,
         check=True,
     ).stdout
-    return sorted(
-        {name[0] for entry in control.split(",") if (name := re.match(r"[a-z0-9][a-z0-9.+-]+", entry.strip()))}
-    )
+    names = {name[0] for entry in control.split(",") if (name := re.match(r"[a-z0-9][a-z0-9.+-]+", entry.strip()))}
+    return sorted(names - LATER)
 
 
 def _find_package() -> Path | None:
