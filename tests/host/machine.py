@@ -70,11 +70,12 @@ mkdir -p /run/systemd/nspawn
 mount -t tmpfs swapd-test /run/systemd/nspawn
 """
 
-# Becomes nspawn.
+# Becomes nspawn, which would refuse Landlock's system calls if it were not told otherwise.
 BOOT_SCRIPT = f"""
 {MOUNT_ROOT}
 exec systemd-nspawn --directory="$2/root" --machine="$name" --register=no --keep-unit --private-network \
-    --resolv-conf=off --link-journal=no --timezone=off --boot
+    --resolv-conf=off --link-journal=no --timezone=off \
+    --system-call-filter="landlock_create_ruleset landlock_add_rule landlock_restrict_self" --boot
 """
 
 # $1: name. The cgroups of a host that has ended.
