@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import NoReturn
 
 from swapd.host import linux
@@ -146,10 +146,16 @@ def open_pipe() -> tuple[int, int]:
     return output, its_input
 
 
-def execute(program: str, arguments: list[str], standard_input: int, standard_output: int) -> NoReturn:
-    """Becomes another program, with these two descriptors and the standard error that the child has."""
+def execute(
+    program: str, arguments: list[str], standard_input: int, standard_output: int, lent: Iterable[int] = ()
+) -> NoReturn:
+    """Becomes another program, with these two descriptors, those that are lent, and the child's standard error."""
     os.dup2(standard_input, 0)
     os.dup2(standard_output, 1)
+    for descriptor in lent:
+        os.set_inheritable(descriptor, True)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a program would inherit that
     environment = {"PATH": os.defpath, "LC_ALL": "C"}
+    if "TZ" in os.environ:  # times of a signers file are local ones
+        environment["TZ"] = os.environ["TZ"]
     os.execve(program, [os.path.basename(program), *arguments], environment)  # noqa: S606 - a shell is what it avoids
