@@ -9,10 +9,18 @@ import subprocess
 import threading
 from pathlib import Path
 
+from swapd.host.watcher import NAME
+from tests.support.httpd import name_of
 from tests.support.waiting import PATIENCE, wait_until
 
 # The daemon pings at half of this and checks its watches then: a drop directory that comes back is seen that soon.
 WATCHDOG_SECONDS = 0.5
+
+
+def workers_of(daemon: int) -> list[int]:
+    """The pids of a daemon's workers now."""
+    children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
+    return [int(pid) for pid in children if name_of(int(pid)) != f"swapd {NAME}"]
 
 
 class NotifySocket:
@@ -88,8 +96,7 @@ class Daemon:
 
     def workers(self) -> list[int]:
         """The pids of its workers now."""
-        threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(pid) for thread in threads for pid in thread.read_text().split()]
+        return workers_of(self.process.pid)
 
     def is_alive(self) -> bool:
         return self.process.poll() is None
