@@ -69,7 +69,12 @@ class Watcher:
         return [self._directories[number] for number in numbers if number < len(self._directories)]
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the watch."""
+        self._end_process()
+        for descriptor in (self.flags, self._flagged):
+            os.close(descriptor)
+
+    def _end_process(self) -> None:
         if self._process is not None:
             self._process.kill()  # there is nothing that it could leave behind
             self._process.wait()
@@ -97,7 +102,7 @@ class Watcher:
                 return answer
         except OSError:  # it has ended, or cannot begin
             pass
-        self.close()
+        self._end_process()
         return None
 
     def _be_process(self) -> None:

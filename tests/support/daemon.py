@@ -50,14 +50,17 @@ class NotifySocket:
 class Daemon:
     """``swapd run``, with a log file and a notification socket. ``stop`` or ``kill`` it."""
 
-    def __init__(self, command_line: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, command_line: list[str], environment: dict[str, str], log: Path, watchdog: float = WATCHDOG_SECONDS
+    ) -> None:
+        """``watchdog`` is in seconds, as WatchdogSec= of the unit."""
         self.notify = NotifySocket()
         self.log_path = log
-        watchdog = {"NOTIFY_SOCKET": self.notify.address, "WATCHDOG_USEC": str(round(WATCHDOG_SECONDS * 1e6))}
+        variables = {"NOTIFY_SOCKET": self.notify.address, "WATCHDOG_USEC": str(round(watchdog * 1e6))}
         with log.open("ab") as output:
             self._log_start = output.tell()
             self.process = subprocess.Popen(
-                command_line, env={**environment, **watchdog}, stdout=output, stderr=output, stdin=subprocess.DEVNULL
+                command_line, env={**environment, **variables}, stdout=output, stderr=output, stdin=subprocess.DEVNULL
             )
 
     def log(self) -> str:
