@@ -29,12 +29,11 @@ from swapd.model.errors import Failed, Rejected
 from swapd.model.release import Compression
 from tests.unit.archives import END, Site, compress, file, header, nothing_left_behind, opened, pax, symlink, tar
 from tests.unit.archives_benign import SITE
+from tests.unit.jails import SETTINGS, Setting, as_in_the_unit, as_nobody, as_we_are, is_root, without_landlock
 
 ROOT = Path(__file__).parents[2]
-NOBODY = 65534
 PIDFD_GETFD = 438
 CLONE_NEWUSER = 0x10000000
-is_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def abi() -> int:
@@ -42,47 +41,6 @@ def abi() -> int:
         return landlock.abi()
     except OSError:
         return 0
-
-
-# Who enters the jail: root with all capabilities, with the unit's few, or where there is no Landlock, and a user.
-
-
-def refuse(*_: object) -> None:
-    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-
-
-def as_in_the_unit(patch: pytest.MonkeyPatch) -> None:
-    for layer in ("_change_root", "_change_user"):
-        patch.setattr(jail, layer, refuse)
-    patch.setattr(jail.linux, "unshare", refuse)
-    patch.setattr(jail.linux, "drop_bounding_set", refuse)
-
-
-def without_landlock(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(jail.landlock, "restrict", refuse)
-
-
-def as_nobody(patch: pytest.MonkeyPatch) -> None:
-    entering = jail.enter
-
-    def enter(confinement: jail.Confinement, parent: int) -> jail.Layers:
-        if confinement.tree is not None:
-            os.fchown(confinement.tree, NOBODY, NOBODY)
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-        return entering(confinement, parent)
-
-    patch.setattr(jail, "enter", enter)
-
-
-def as_we_are(_: pytest.MonkeyPatch) -> None:
-    pass
-
-
-Setting = Callable[[pytest.MonkeyPatch], None]
-ROOTS = [as_in_the_unit, without_landlock, as_nobody]
-SETTINGS = [as_we_are, *(pytest.param(each, marks=is_root) for each in ROOTS)]
 
 
 def look_from_inside(site: Site, attempts: dict[str, Callable[[], object]]) -> dict[str, str]:

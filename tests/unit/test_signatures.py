@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swapd.host.signatures import Signers, check, in_memory, read_signers
+from swapd.host.signatures import Signed, Signers, check, in_memory, read_signers
 from swapd.model.errors import Failed, Issue
 from swapd.model.sshsig import matches, parse_signature, parse_signers
 from tests.support.signing import Key
@@ -28,7 +28,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Key]:
 def checked(signature: bytes, signers: str, content: bytes = CONTENT, revoked: str | None = None) -> str | Issue:
     with in_memory(content) as data:
         allowed = Signers(signers.encode(), None if revoked is None else revoked.encode())
-        return check(data, signature, allowed, NAMESPACES)
+        return check(Signed(data, signature), allowed, NAMESPACES)
 
 
 def problem(signature: bytes, signers: str, content: bytes = CONTENT, revoked: str | None = None) -> str:
@@ -81,7 +81,7 @@ class TestAccepted:
         try:
             os.lseek(descriptor, 5, os.SEEK_SET)
             allowed = Signers(alice.line().encode(), None)
-            assert check(descriptor, alice.sign(CONTENT), allowed, NAMESPACES) == "alice"
+            assert check(Signed(descriptor, alice.sign(CONTENT)), allowed, NAMESPACES) == "alice"
             assert os.lseek(descriptor, 0, os.SEEK_CUR) == 5
         finally:
             os.close(descriptor)
@@ -206,7 +206,7 @@ class TestSignersFile:
         os.system(f"ssh-keygen -q -k -f {krl} {alice.path}.pub")  # noqa: S605 - our own paths
         signers = read_signers(path)
         with in_memory(CONTENT) as data:
-            issue = check(data, alice.sign(CONTENT), signers, NAMESPACES)
+            issue = check(Signed(data, alice.sign(CONTENT)), signers, NAMESPACES)
         assert isinstance(issue, Issue)
         assert issue.problem == "key-revoked"
 
