@@ -17,9 +17,9 @@ import select
 import shutil
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
-from swapd.host import jail, landlock
+from swapd.host import jail, landlock, seccomp
 from swapd.host.child import Child, execute
 from swapd.host.files import closing_descriptor
 from swapd.model.errors import Failed
@@ -72,9 +72,7 @@ def ask(
         parent = os.getpid()
 
         def work() -> None:
-            limits = {resource.RLIMIT_AS: ADDRESS_SPACE, resource.RLIMIT_FSIZE: OUTPUT}
-            rights = jail.program_rights(program, READABLE)
-            jail.enter(jail.Confinement(rights=rights, limits=limits, keeps_user=True), parent)
+            jail.enter(confine(program), parent)
             execute(program, ["-Y", operation, *words], given, said, lent)
 
         try:
@@ -92,6 +90,23 @@ def ask(
         if status != REFUSED or not is_verdict or any(unread in complaint for unread in UNREAD):
             raise Failed("ssh-keygen-failed", f"ssh-keygen -Y {operation} {child.describe_end()}", SAFE)
         return None
+
+
+def confine(program: str) -> jail.Confinement:
+    """What ssh-keygen may do, before it is that and after."""
+    limits = {resource.RLIMIT_AS: ADDRESS_SPACE, resource.RLIMIT_FSIZE: OUTPUT}
+    calls = seccomp.PROGRAM
+    if not _is_listed(os.getuid()):
+        # From LDAP or the like, and so by a service that ssh-keygen has to ask. Root is listed everywhere.
+        calls = {**calls, **seccomp.ASKING}
+    return jail.Confinement(rights=jail.program_rights(program, READABLE), limits=limits, calls=calls, keeps_user=True)
+
+
+def _is_listed(uid: int) -> bool:
+    """Whether this host's own file says that user's name."""
+    with suppress(OSError), open("/etc/passwd", "rb") as lines:
+        return any(line.split(b":")[2:3] == [b"%d" % uid] for line in lines)
+    return False
 
 
 @functools.cache  # once for each process

@@ -1,4 +1,4 @@
-"""Who enters the jail: root with all capabilities, with the unit's few, or where there is no Landlock, and a user."""
+"""Who enters the jail: root with all capabilities, with the unit's few, or where a layer is missing, and a user."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ def without_landlock(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(jail.landlock, "restrict", refuse)
 
 
+def without_seccomp(patch: pytest.MonkeyPatch) -> None:
+    """As on an architecture whose calls are not known."""
+    for layer in ("allow", "forbid"):
+        patch.setattr(jail.seccomp, layer, refuse)
+
+
+def in_the_unit_of_debian_12(patch: pytest.MonkeyPatch) -> None:
+    """Its kernel's Landlock knows files, and neither networks nor signals."""
+    as_in_the_unit(patch)
+    patch.setattr(jail.landlock, "abi", lambda: 2)
+
+
 def as_nobody(patch: pytest.MonkeyPatch) -> None:
     entering = jail.enter
 
@@ -48,5 +60,5 @@ def as_we_are(_: pytest.MonkeyPatch) -> None:
 
 
 Setting = Callable[[pytest.MonkeyPatch], None]
-ROOTS = [as_in_the_unit, without_landlock, as_nobody]
+ROOTS = [as_in_the_unit, in_the_unit_of_debian_12, without_landlock, without_seccomp, as_nobody]
 SETTINGS = [as_we_are, *(pytest.param(each, marks=is_root) for each in ROOTS)]
