@@ -95,18 +95,16 @@ def ask(
 def confine(program: str) -> jail.Confinement:
     """What ssh-keygen may do, before it is that and after."""
     limits = {resource.RLIMIT_AS: ADDRESS_SPACE, resource.RLIMIT_FSIZE: OUTPUT}
-    calls = seccomp.PROGRAM
-    if not _is_listed(os.getuid()):
-        # From LDAP or the like, and so by a service that ssh-keygen has to ask. Root is listed everywhere.
-        calls = {**calls, **seccomp.ASKING}
-    return jail.Confinement(rights=jail.program_rights(program, READABLE), limits=limits, calls=calls, keeps_user=True)
+    rights = jail.program_rights(program, READABLE)
+    return jail.Confinement(rights=rights, limits=limits, calls=find_calls(os.getuid()), keeps_user=True)
 
 
-def _is_listed(uid: int) -> bool:
-    """Whether this host's own file says that user's name."""
+def find_calls(uid: int) -> seccomp.Calls:
+    """The system calls that it needs. The name of a user from LDAP or the like it has to ask a service for."""
     with suppress(OSError), open("/etc/passwd", "rb") as lines:
-        return any(line.split(b":")[2:3] == [b"%d" % uid] for line in lines)
-    return False
+        if any(line.split(b":")[2:3] == [b"%d" % uid] for line in lines):  # root is listed everywhere
+            return seccomp.PROGRAM
+    return {**seccomp.PROGRAM, **seccomp.ASKING}
 
 
 @functools.cache  # once for each process

@@ -17,11 +17,11 @@ import pytest
 
 from swapd.host import landlock, ssh_keygen
 from swapd.host.signatures import Signed, Signers, check, in_memory
-from swapd.host.ssh_keygen import ask
+from swapd.host.ssh_keygen import ask, find_calls
 from swapd.model.errors import Failed, Interrupted, Issue
 from tests.support.signing import Key
 from tests.unit.archives import nothing_left_behind
-from tests.unit.jails import SETTINGS, Setting, as_in_the_unit, as_nobody, as_we_are, is_root
+from tests.unit.jails import SETTINGS, Setting, as_in_the_unit, as_nobody, as_we_are, is_root, refuse
 
 CONTENT = b"the bytes of a tarball"
 
@@ -100,7 +100,7 @@ Fake = Callable[[str], None]
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    """Has a shell script run in ssh-keygen's place."""
+    """Has a shell script run in ssh-keygen's place, which may fork as that may not (test_jail tries what this lets)."""
     place = tmp_path / "bin"
     place.mkdir()
     for directory in (place, tmp_path, *tmp_path.parents[:2]):
@@ -111,6 +111,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", str(place), prepend=os.pathsep)
+        monkeypatch.setattr(ssh_keygen.jail.seccomp, "allow", refuse)
 
     return put
 
@@ -217,6 +218,23 @@ def test_a_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     failed = failure("check-novalidate")
     assert failed.problem == "ssh-keygen-failed"
     assert "No user exists" in failed.message
+
+
+def test_it_starts_no_other(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow = ssh_keygen.jail.seccomp.allow
+    fake("/bin/true; echo done")
+    monkeypatch.setattr(ssh_keygen.jail.seccomp, "allow", allow)
+    assert "fork" in failure().message
+
+
+@is_root
+def test_a_user_whom_only_a_service_knows(keys: dict[str, Key], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it may ask one, as it may not else."""
+    alice = keys["alice"]
+    assert not find_calls(0).keys() & {"socket", "connect"}
+    assert find_calls(2_000_000_123).keys() >= {"socket", "connect"}
+    monkeypatch.setattr(ssh_keygen, "find_calls", lambda _: find_calls(2_000_000_123))
+    assert checked(alice.sign(CONTENT), alice.line()) == "alice"
 
 
 def test_one_that_hangs_is_ended(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
