@@ -4,8 +4,8 @@ Integrity has two halves: that the file is of the kind that its name says is see
 stream and the archive are whole to their last byte is seen by ``extract``, which reads them once, strictly, and
 gives no tree otherwise. Decompressing twice would double the time of a deployment and prove nothing more.
 
-A signature is ssh-keygen's to judge, in a jail, over the private copy that is extracted afterwards: its uploader can change
-nothing of that, nor of the signature and the digest file, which were read when the copy was made.
+A signature is ssh-keygen's to judge, in a jail, over the private copy that is extracted afterwards: its uploader can
+change nothing of that, nor of the signature and the digest file, which were read when the copy was made.
 """
 
 from __future__ import annotations

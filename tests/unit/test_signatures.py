@@ -6,12 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from swapd.host.signatures import Signed, Signers, check, in_memory, read_signers
 from swapd.model.errors import Failed, Issue
-from swapd.model.sshsig import matches, parse_signature, parse_signers
 from tests.support.signing import Key
 
 CONTENT = b"the bytes of a tarball"
@@ -158,23 +155,6 @@ class TestRefused:
         # An authority's key does not sign itself, and a plain line is no authority's.
         assert problem(authority.sign(CONTENT), line) == "unknown-key"
         assert problem(good, authority.line()) == "unknown-key"
-
-
-@pytest.mark.parametrize(
-    ("text", "patterns", "is_match"),
-    [("a", "a", True), ("a", "b,a", True), ("ab", "a?", True), ("ab", "*,!ab", False), ("a.b", "a?b", True)],
-)
-def test_pattern_lists(text: str, patterns: str, is_match: bool) -> None:
-    assert matches(text, patterns) is is_match
-
-
-@given(st.binary(max_size=300))
-def test_whatever_is_read_for_the_reason_breaks_nothing(content: bytes) -> None:
-    parse_signers(content)
-    armoured = b"-----BEGIN SSH SIGNATURE-----\n" + content + b"-----END SSH SIGNATURE-----\n"
-    for text in (content, armoured):
-        with pytest.raises(ValueError, match=r"^it "):
-            parse_signature(text)
 
 
 class TestSignersFile:
