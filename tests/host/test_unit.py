@@ -79,15 +79,15 @@ def test_what_reads_a_tarball_is_jailed_in_the_unit(web: WebHost, shop: Site) ->
     del shop
     unit = web.host.path("/lib/systemd/system/swapd.service").read_text()
     unit = re.sub("(?m)^(ExecStopPost|ExecReload|WatchdogSec)=.*\n", "", unit)
-    unit = re.sub("(?m)^(RuntimeDirectory|StateDirectory)=swapd$", r"\\1=swapd-jail", unit)
+    unit = re.sub("(?m)^(RuntimeDirectory|StateDirectory)=swapd$", r"\1=swapd-jail", unit)
     unit = unit.replace("Type=notify", "Type=oneshot").replace("Restart=on-failure", "Restart=no")
-    unit = unit.replace("/usr/bin/swapd run", "/usr/bin/python3 /root/jailed.py")
-    web.host.write("/root/jailed.py", JAILED)
-    web.host.write("/etc/systemd/system/swapd-jail.service", f"{unit}\n[Service]\nStandardOutput=file:/root/jailed\n")
+    unit = unit.replace("/usr/bin/swapd run", "/usr/bin/python3 /usr/local/lib/jailed.py")
+    web.host.write("/usr/local/lib/jailed.py", JAILED)
+    web.host.write("/etc/systemd/system/swapd-jail.service", f"{unit}\n[Service]\nStandardOutput=file:/run/jailed\n")
     web.run("systemctl", "daemon-reload")
     done = web.host.run("systemctl", "start", "swapd-jail", check=False)
     assert done.returncode == 0, web.run("journalctl", "--no-pager", "-u", "swapd-jail")
-    found, layers = web.host.path("/root/jailed").read_text().splitlines()
+    found, layers = web.host.path("/run/jailed").read_text().splitlines()
     assert "done" not in found
     in_force, _, missing = layers.partition("; without ")
     assert "landlock" in in_force or not has_landlock(), layers
