@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import encodings.idna  # noqa: F401 - socket looks it up, and in the jail there is nothing to look at
+import itertools
 import os
 import select
 import signal
@@ -21,7 +22,20 @@ from swapd.host import jail
 from swapd.host.child import Child
 from swapd.model.errors import Failed, Rejected
 from swapd.model.release import Compression
-from tests.unit.archives import END, Site, compress, file, header, nothing_left_behind, opened, pax, symlink, tar
+from tests.unit.archives import (
+    END,
+    MTIME,
+    Site,
+    compress,
+    file,
+    hard_link,
+    header,
+    nothing_left_behind,
+    opened,
+    pax,
+    symlink,
+    tar,
+)
 from tests.unit.archives_benign import SITE
 
 ROOT = Path(__file__).parents[2]
@@ -257,6 +271,49 @@ def a_header_of_2_gib() -> Iterator[bytes]:
 def test_it_stays_below_64_mb(members: Iterator[bytes], how: str, tmp_path: Path) -> None:
     ended, peak = measure(Site(tmp_path), members)
     assert ended == how
+    assert peak < 64_000_000
+
+
+def many_files(count: int) -> Iterator[bytes]:
+    """As a shop has them: a hundred to a directory, each with a content and a time of its own, and some links."""
+    for at in range(count):
+        name = b"shop/%03d/%02d/%d.html" % (at // 10_000, at // 100 % 100, at)
+        yield file(name, b"%d\n" % at * (at % 20), mode=0o755 if at % 50 == 0 else 0o644, mtime=MTIME + at)
+        if at % 1000 == 0:
+            yield hard_link(b"shop/twin-%d" % at, name)
+            yield symlink(b"shop/link-%d" % at, name[5:])
+    yield END
+
+
+def described(root: Path) -> list[bytes]:
+    """What there is to see of every entry, but its content and its owner."""
+    shown = {"d": "mode %m", "l": "to %l", "f": "mode %m size %s names %n time %T@"}
+    kinds = [["-type", kind, "-printf", f"%P {kind} {what}\\n"] for kind, what in shown.items()]
+    command = ["find", root, "-mindepth", "1", *kinds[0], "-o", *kinds[1], "-o", *kinds[2], "-o", "-print"]
+    return sorted(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines())
+
+
+def test_a_hundred_thousand_files_equal_gnu_tars(tmp_path: Path) -> None:
+    """From the file as it is read, with no more memory than a few files take."""
+    site, gnu, count = Site(tmp_path), tmp_path / "gnu", 100_000
+    ended, peak = measure(site, many_files(count))
+    assert ended == "extracted"
+    assert peak < 64_000_000
+    gnu.mkdir()
+    subprocess.run(["tar", "-x", "-f", site.tarball, "-C", gnu, "--no-same-owner"], umask=0o022, check=True)
+    expected = described(gnu)
+    assert len(expected) > count
+    assert described(site.staging) == expected
+    subprocess.run(["diff", "-r", "--no-dereference", "--brief", gnu, site.staging], check=True)
+
+
+@pytest.mark.soak
+def test_a_million_names_that_are_not_ascii_fit(tmp_path: Path) -> None:
+    """A number is kept for each; where these need more room, there are three times as many for a moment."""
+    count = 995_000
+    names = (header(b"%03d/\xc3\xa9%d" % (at // 1000, at)) for at in range(count))
+    ended, peak = measure(Site(tmp_path), itertools.chain(names, [END]))
+    assert ended == "extracted"
     assert peak < 64_000_000
 
 
