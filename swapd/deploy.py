@@ -56,7 +56,7 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
     claims = str(context.layout.claims(site.name))
     with claim(upload, claims, site.verify.max_tarball, _reporter(ledger, Stage.CLAIM, 0)) as tarball:
         ledger.know(tarball)
-        verified = verify(tarball, site)
+        verified = verify(tarball, site, lambda: _keep_going(ledger))
         ledger.know_signer(verified.signer)
         ledger.begin()
         state = records.read_state(context.layout, site.name)

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from swapd.archive.decoders import BLOCK, XZ_MEMORY, Source, decoded_blocks
-from swapd.host import jail
+from swapd.host import jail, seccomp
 from swapd.host.child import Child, execute, open_pipe
 from swapd.model.errors import Failed, Rejected
 from swapd.model.release import Compression, printable
@@ -111,9 +111,21 @@ class Decompressor:
         self.release()
 
 
-def _decode(descriptor: int, compression: Compression, output: int, parent: int) -> None:
+def confine_decoder() -> jail.Confinement:
+    """For xz and bzip2: the tarball is open and so is the pipe, and it needs nothing else."""
     limits = {resource.RLIMIT_DATA: jail.memory_size().data + DECODER_DATA, resource.RLIMIT_FSIZE: BLOCK}
-    jail.enter(jail.Confinement(limits=limits), parent)
+    return jail.Confinement(limits=limits, calls=seccomp.COMPUTING)
+
+
+def confine_zstd(program: str) -> jail.Confinement:
+    """It becomes the program, whose threads read, decompress and write from 1.5.3 on."""
+    limits = {resource.RLIMIT_AS: ZSTD_ADDRESS_SPACE, resource.RLIMIT_FSIZE: BLOCK}
+    calls = {**seccomp.PROGRAM, **seccomp.THREADS}
+    return jail.Confinement(rights=jail.program_rights(program), limits=limits, calls=calls)
+
+
+def _decode(descriptor: int, compression: Compression, output: int, parent: int) -> None:
+    jail.enter(confine_decoder(), parent)
     jail.forbid_processes()
     source = Source(descriptor)
     try:
@@ -130,6 +142,5 @@ def _decode(descriptor: int, compression: Compression, output: int, parent: int)
 
 
 def _execute_zstd(program: str, descriptor: int, output: int, parent: int) -> None:
-    limits = {resource.RLIMIT_AS: ZSTD_ADDRESS_SPACE, resource.RLIMIT_FSIZE: BLOCK}
-    jail.enter(jail.Confinement(rights=jail.program_rights(program), limits=limits), parent)
+    jail.enter(confine_zstd(program), parent)
     execute(program, ["-dcq", f"--memory={ZSTD_WINDOW}"], descriptor, output)

@@ -24,7 +24,7 @@ from swapd.archive.decompressor import BY_CHILD, Decompressor
 from swapd.archive.extractor import Extracted, extract_stream
 from swapd.archive.limits import Limits
 from swapd.archive.streams import Piped, Stream
-from swapd.host import jail
+from swapd.host import jail, seccomp
 from swapd.host.child import Child
 from swapd.host.jail import Confinement, Layers
 from swapd.model.errors import Failed, Issue, Rejected
@@ -96,7 +96,8 @@ def find_layers(into: int) -> Layers:
 def _confine(into: int, largest: int) -> Confinement:
     size = jail.memory_size()
     data = size.data + max(RESIDENT - size.resident, NEEDED)
-    return Confinement(into, limits={resource.RLIMIT_DATA: data, resource.RLIMIT_FSIZE: min(largest, LARGEST_FILE)})
+    limits = {resource.RLIMIT_DATA: data, resource.RLIMIT_FSIZE: min(largest, LARGEST_FILE)}
+    return Confinement(into, limits=limits, calls=seccomp.WRITING)
 
 
 class Jailed:

@@ -1,8 +1,8 @@
 """The jail of a process that reads what came from outside: each layer where this host and our rights allow it.
 
 Which layers there are depends on who we are. As root with every capability, as `swapd deploy` has it: all. In the
-unit, whose capabilities are few: no chroot, and root's uid, without any capability. Without root: Landlock and limits.
-A layer that cannot be had is left out and said, never all of them for the sake of one.
+unit, whose capabilities are few: no chroot, and root's uid, without any capability. Without root: Landlock, the filter
+of system calls, and limits. A layer that cannot be had is left out and said, never all of them for the sake of one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from swapd.host import landlock, linux
+from swapd.host import landlock, linux, seccomp
 
 # From here on no system gives uids away (systemd's "Users, Groups, UIDs and GIDs"). Each process gets one of its own by
 # its pid: what belongs to a uid that others have too, such as nobody's, could be changed by them.
@@ -48,6 +48,7 @@ class Confinement:
     tree: int | None = None  # the directory below which it may write, and which becomes its root
     rights: Mapping[int, int] = field(default_factory=dict)  # further files and directories, with Landlock's rights
     limits: Mapping[int, int] = field(default_factory=dict)  # by RLIMIT_ number
+    calls: seccomp.Calls | None = None  # the system calls that it may make; None: all that there are
     keeps_user: bool = False  # for a program that looks its user up, and does nothing for one that has no name
 
 
@@ -103,6 +104,12 @@ def enter(confinement: Confinement, parent: int) -> Layers:
     layers.attempt("dies-with-parent", lambda: linux.prctl_set_pdeathsig(signal.SIGKILL))
     if os.getppid() != parent:
         os._exit(1)
+    # Behind everything else, of which it allows nothing.
+    calls = confinement.calls
+    if calls is None:
+        layers["system-calls"] = "needs all of them"
+    else:
+        layers.attempt("system-calls", lambda: seccomp.allow(calls))
     return layers
 
 
@@ -126,8 +133,10 @@ def program_rights(program: str, readable: Iterable[str] = ()) -> dict[int, int]
 
 
 def forbid_processes() -> None:
-    """No further process or thread, for any uid but root's; once every thread that is needed runs."""
+    """No further process or thread; once every thread that is needed runs. Without the filter, not for root's uid."""
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    with suppress(OSError):  # where there is no filter of system calls, which `enter` has said
+        seccomp.forbid(("clone", "seccomp"))
 
 
 class MemorySize(NamedTuple):

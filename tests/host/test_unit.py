@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from swapd.host import landlock
 from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.machine import wait_until
@@ -41,6 +42,64 @@ def test_the_unit_files_have_no_mistakes(web: WebHost, shop: Site) -> None:
     del shop
     done = web.host.run("systemd-analyze", "verify", "--man=no", "swapd.service")
     assert done.stdout + done.stderr == ""
+
+
+JAILED = """
+import os, resource, signal, socket
+from swapd.archive import jailed
+
+def attempt(action):
+    try:
+        action()
+    except OSError as error:
+        return error.strerror
+    return "done"
+
+def work(say):
+    return {
+        "D-Bus": attempt(lambda: socket.socket(socket.AF_UNIX).connect("/run/dbus/system_bus_socket")),
+        "signal": attempt(lambda: os.kill(1, 0)),
+        "limit": attempt(lambda: resource.prlimit(1, resource.RLIMIT_CORE)),
+        "fork": attempt(lambda: os.fork() or os._exit(0)),
+        "write": attempt(lambda: os.open("/var/spool/swapd/file", os.O_CREAT | os.O_WRONLY)),
+    }
+
+os.mkdir("/var/spool/swapd/.tree")
+into = os.open("/var/spool/swapd/.tree", os.O_RDONLY)
+child = jailed.Jailed(work, {into}, jailed._confine(into, 0))
+print(child.listen(lambda _: None))
+print(child.layers)
+child.close()
+os.rmdir("/var/spool/swapd/.tree")
+"""
+
+
+def test_what_reads_a_tarball_is_jailed_in_the_unit(web: WebHost, shop: Site) -> None:
+    """In a unit that differs from ours in what it executes; it has root's uid there."""
+    del shop
+    unit = web.host.path("/lib/systemd/system/swapd.service").read_text()
+    unit = re.sub("(?m)^(ExecStopPost|ExecReload|WatchdogSec)=.*\n", "", unit)
+    unit = re.sub("(?m)^(RuntimeDirectory|StateDirectory)=swapd$", r"\1=swapd-jail", unit)
+    unit = unit.replace("Type=notify", "Type=oneshot").replace("Restart=on-failure", "Restart=no")
+    unit = unit.replace("/usr/bin/swapd run", "/usr/bin/python3 /usr/local/lib/jailed.py")
+    web.host.write("/usr/local/lib/jailed.py", JAILED)
+    web.host.write("/etc/systemd/system/swapd-jail.service", f"{unit}\n[Service]\nStandardOutput=file:/run/jailed\n")
+    web.run("systemctl", "daemon-reload")
+    done = web.host.run("systemctl", "start", "swapd-jail", check=False)
+    assert done.returncode == 0, web.run("journalctl", "--no-pager", "-u", "swapd-jail")
+    found, layers = web.host.path("/run/jailed").read_text().splitlines()
+    assert "done" not in found
+    in_force, _, missing = layers.partition("; without ")
+    assert "landlock" in in_force or not has_landlock(), layers
+    assert "system-calls" in in_force, layers
+    assert "system-calls" not in missing, layers
+
+
+def has_landlock() -> bool:
+    try:
+        return landlock.abi() >= 2
+    except OSError:
+        return False
 
 
 def test_the_unit_is_watched_and_notifies(web: WebHost) -> None:

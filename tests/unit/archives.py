@@ -243,7 +243,7 @@ class Site:
                 path = os.path.join(top, name)
                 mode = os.lstat(path).st_mode
                 if stat.S_ISLNK(mode):
-                    assert os.path.realpath(path).startswith(root), path
+                    assert Path(os.path.realpath(path)).is_relative_to(root), path
                 else:
                     assert mode in (stat.S_IFREG | 0o600, stat.S_IFREG | 0o644, stat.S_IFREG | 0o755,
                                     stat.S_IFDIR | 0o755), path  # fmt: skip

@@ -12,13 +12,25 @@ from swapd.model.errors import Rejected
 from swapd.model.release import Compression
 from tests.unit.archives import Site, nothing_left_behind
 from tests.unit.archives_hostile import CASES, Hostile
+from tests.unit.jails import ROOTS, Setting, as_nobody, as_we_are, is_root
 
 
-@pytest.mark.parametrize("jailed", [False, True], ids=["", "jailed"])
+def without_a_jail(_: pytest.MonkeyPatch) -> None:
+    pass
+
+
+# By root and by a user; whatever else is around it in the long runs.
+BOTH = [without_a_jail, as_we_are, pytest.param(as_nobody, marks=is_root)]
+REST = [pytest.param(each, marks=[is_root, pytest.mark.soak]) for each in ROOTS if each is not as_nobody]
+
+
+@pytest.mark.parametrize("setting", [*BOTH, *REST])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_is_refused(case: Hostile, jailed: bool, tmp_path: Path) -> None:
+def test_is_refused(case: Hostile, setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = Site(tmp_path)
     data = case.build(bytes(site.canary))
+    jailed = setting is not without_a_jail
+    setting(monkeypatch)
 
     with nothing_left_behind(), pytest.raises(Rejected) as refusal:
         site.extract(data, case.compression, strip=case.strip, limits=case.limits, jailed=jailed)

@@ -1,18 +1,13 @@
-"""The jail seen from inside: what a child that was taken over by the bytes it reads could do, and how it ends."""
+"""How an extraction in the jail ends: killed, hanging, lying, or with all the memory it can get."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import encodings.idna  # noqa: F401 - socket looks it up, and in the jail there is nothing to look at
-import errno
-import mmap
+import itertools
 import os
-import resource
 import select
 import signal
-import socket
-import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -22,280 +17,28 @@ from typing import Any
 import pytest
 
 from swapd.archive import jailed
-from swapd.archive.jailed import Jailed, find_layers
-from swapd.host import jail, landlock
+from swapd.archive.jailed import Jailed
+from swapd.host import jail
 from swapd.host.child import Child
 from swapd.model.errors import Failed, Rejected
 from swapd.model.release import Compression
-from tests.unit.archives import END, Site, compress, file, header, nothing_left_behind, opened, pax, symlink, tar
+from tests.unit.archives import (
+    END,
+    MTIME,
+    Site,
+    compress,
+    file,
+    hard_link,
+    header,
+    nothing_left_behind,
+    opened,
+    pax,
+    symlink,
+    tar,
+)
 from tests.unit.archives_benign import SITE
 
 ROOT = Path(__file__).parents[2]
-NOBODY = 65534
-PIDFD_GETFD = 438
-CLONE_NEWUSER = 0x10000000
-is_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
-
-def abi() -> int:
-    try:
-        return landlock.abi()
-    except OSError:
-        return 0
-
-
-# Who enters the jail: root with all capabilities, with the unit's few, or where there is no Landlock, and a user.
-
-
-def refuse(*_: object) -> None:
-    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-
-
-def as_in_the_unit(patch: pytest.MonkeyPatch) -> None:
-    for layer in ("_change_root", "_change_user"):
-        patch.setattr(jail, layer, refuse)
-    patch.setattr(jail.linux, "unshare", refuse)
-    patch.setattr(jail.linux, "drop_bounding_set", refuse)
-
-
-def without_landlock(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(jail.landlock, "restrict", refuse)
-
-
-def as_nobody(patch: pytest.MonkeyPatch) -> None:
-    entering = jail.enter
-
-    def enter(confinement: jail.Confinement, parent: int) -> jail.Layers:
-        if confinement.tree is not None:
-            os.fchown(confinement.tree, NOBODY, NOBODY)
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-        return entering(confinement, parent)
-
-    patch.setattr(jail, "enter", enter)
-
-
-def as_we_are(_: pytest.MonkeyPatch) -> None:
-    pass
-
-
-Setting = Callable[[pytest.MonkeyPatch], None]
-ROOTS = [as_in_the_unit, without_landlock, as_nobody]
-SETTINGS = [as_we_are, *(pytest.param(each, marks=is_root) for each in ROOTS)]
-
-
-def look_from_inside(site: Site, attempts: dict[str, Callable[[], object]]) -> dict[str, str]:
-    """What became of each attempt in the jail: the error's name, or ``done``."""
-
-    def work(_: int) -> dict[str, str]:
-        jail.forbid_processes()
-        return {name: outcome(attempt) for name, attempt in attempts.items()}
-
-    with opened(site.staging, os.O_DIRECTORY) as into:
-        os.dup2(into, SAME)
-        try:
-            with contextlib.closing(Jailed(work, {SAME}, jailed._confine(SAME, 1 << 20))) as child:
-                return child.listen(lambda _: None)
-        finally:
-            os.close(SAME)
-
-
-SAME = 100  # the descriptor under which the attempts know the staging directory
-
-
-def outcome(attempt: Callable[[], object]) -> str:
-    try:
-        got = attempt()
-        if type(got) is int:
-            os.close(got)
-    except OSError as error:
-        return errno.errorcode.get(error.errno or 0, str(error))
-    except ValueError as error:
-        return str(error)
-    return "done"
-
-
-def call(number: int, *arguments: int) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments))
-    if result == -1:
-        raise OSError(ctypes.get_errno(), "")
-    return int(result)
-
-
-def bind_socket() -> None:
-    with socket.socket(socket.AF_UNIX) as made:
-        os.fchdir(SAME)
-        made.bind("socket")
-
-
-def connect(port: int) -> None:
-    with socket.socket() as made:
-        made.connect(("127.0.0.1", port))
-
-
-def take_descriptor_of(pid: int) -> None:
-    """What ptrace(2) allows is what this asks, without stopping anybody."""
-    pidfd = os.pidfd_open(pid)
-    try:
-        os.close(call(PIDFD_GETFD, pidfd, 0, 0))
-    finally:
-        os.close(pidfd)
-
-
-def write_much() -> None:
-    descriptor = os.open("much", os.O_CREAT | os.O_WRONLY, 0o600, dir_fd=SAME)
-    try:
-        os.pwrite(descriptor, b"x", 2 << 20)
-    finally:
-        os.close(descriptor)
-
-
-def execute_own() -> None:
-    """A program that the archive brought. Were it executed, there would be no answer."""
-    with open(os.open("program", os.O_CREAT | os.O_WRONLY, 0o755, dir_fd=SAME), "w") as program:
-        program.write("#!/bin/sh\n")
-    os.fchdir(SAME)
-    os.execv("./program", ["program"])  # noqa: S606 - as one who was taken over would
-
-
-def attempts_on(site: Site, port: int) -> dict[str, Callable[[], object]]:
-    parent, new = os.getpid(), os.O_CREAT | os.O_EXCL | os.O_WRONLY
-    return {
-        "read outside": lambda: os.open("/etc/passwd", os.O_RDONLY),
-        "list outside": lambda: os.open("/etc", os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK),
-        "read /proc": lambda: os.open("/proc/self/mem", os.O_RDONLY),
-        "read above": lambda: os.open("../canary/file", os.O_RDONLY, dir_fd=SAME),
-        "write outside": lambda: os.open(site.canary / "file", os.O_WRONLY),
-        "make outside": lambda: os.open(site.canary / "new", new),
-        "make above": lambda: os.open("../canary/new", new, dir_fd=SAME),
-        "remove outside": lambda: os.unlink(site.canary / "file"),
-        "rename outside": lambda: os.rename(site.canary / "file", site.canary / "moved"),
-        "link from outside": lambda: os.link(site.canary / "file", "linked", dst_dir_fd=SAME),
-        "character device": lambda: os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3), dir_fd=SAME),
-        "block device": lambda: os.mknod("disk", stat.S_IFBLK | 0o666, os.makedev(8, 0), dir_fd=SAME),
-        "fifo": lambda: os.mkfifo("fifo", dir_fd=SAME),
-        "socket": bind_socket,
-        "connect": lambda: connect(port),
-        "execute": lambda: os.execv("/usr/bin/true", ["true"]),  # noqa: S606
-        "execute own": execute_own,
-        "kill parent": lambda: os.kill(parent, 0),
-        "ptrace parent": lambda: take_descriptor_of(parent),
-        "setuid": lambda: os.setresuid(12345, 12345, 12345),
-        "setgid": lambda: os.setresgid(12345, 12345, 12345),
-        "chown": lambda: os.chown(".", 12345, 12345, dir_fd=SAME),
-        "chroot": lambda: os.chroot("."),
-        "large file": write_much,
-        "raise a limit": lambda: resource.setrlimit(resource.RLIMIT_DATA, (1 << 40, 1 << 40)),
-        "memory": lambda: mmap.mmap(-1, 256 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS),
-        "process": os.fork,
-    }
-
-
-@pytest.fixture
-def port() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
-
-
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_nothing_can_be_done_in_it(
-    setting: Setting, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site = Site(tmp_path)
-    tmp_path.chmod(0o755)
-    for above in tmp_path.parents[:2]:
-        above.chmod(above.stat().st_mode | stat.S_IXOTH)  # what holds is the jail, not a mode on the way
-    (site.canary / "file").chmod(0o666)
-    site.canary.chmod(0o777)
-    attempts = attempts_on(site, port)
-    # What a layer is there for cannot be refused without it.
-    if setting is without_landlock or abi() == 0:
-        del attempts["fifo"], attempts["socket"]
-    elif setting is as_in_the_unit and abi() < 6:
-        del attempts["kill parent"]
-    if setting is as_in_the_unit:
-        del attempts["process"]  # RLIMIT_NPROC is not for root's uid
-    if setting is not as_we_are and abi() < 4:
-        del attempts["connect"]
-    setting(monkeypatch)
-
-    found = look_from_inside(site, attempts)
-
-    assert {name for name, became in found.items() if became == "done"} == set()
-    assert found.keys() == attempts.keys()
-    assert sorted(os.listdir(site.canary)) == ["below", "file", "link"]
-    assert sorted(os.listdir(tmp_path)) == ["canary", "staging"]
-
-
-def test_the_attempts_succeed_outside_of_it(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is never possible would prove nothing."""
-    monkeypatch.chdir(tmp_path)  # and back: some of them go elsewhere
-    site = Site(tmp_path)
-    attempts = attempts_on(site, port)
-    harmless = ["read outside", "list outside", "read /proc", "read above", "write outside", "fifo", "socket"]
-    harmless += ["connect", "kill parent", "large file", "link from outside", "make outside", "memory"]
-    harmless += ["ptrace parent", "chown"] if os.geteuid() == 0 else []
-    with opened(site.staging, os.O_DIRECTORY) as into:
-        os.dup2(into, SAME)
-        try:
-            found = {name: outcome(attempts[name]) for name in harmless}
-        finally:
-            os.close(SAME)
-    assert found == dict.fromkeys(harmless, "done")
-
-
-@is_root
-@pytest.mark.parametrize(
-    ("setting", "missing"),
-    [
-        (as_we_are, set()),
-        (as_in_the_unit, {"network", "chroot", "uid", "bounding-set"}),
-        (without_landlock, {"landlock"}),
-        (as_nobody, {"network", "chroot", "uid", "bounding-set"}),
-    ],
-)
-def test_says_which_layers_are_in_force(
-    setting: Setting, missing: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if abi() < 2:
-        missing = missing | {"landlock"}
-    setting(monkeypatch)
-    with opened(tmp_path, os.O_DIRECTORY) as into, nothing_left_behind():
-        layers = find_layers(into)
-    assert {name for name, why_not in layers.items() if why_not} == missing
-    assert all(name in str(layers) for name in missing)
-    assert layers.is_confined
-
-
-def test_warns_when_nothing_confines_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    as_in_the_unit(monkeypatch)
-    without_landlock(monkeypatch)
-    Site(tmp_path).extract(SITE, jailed=True)
-    assert any(
-        "nothing but its own rules" in record.message for record in caplog.records if record.levelname == "WARNING"
-    )
-
-
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("compression", Compression)
-def test_extracts_with_whatever_layers_there_are(
-    setting: Setting, compression: Compression, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Links and renames between directories included, which Landlock treats apart."""
-    setting(monkeypatch)
-    site = Site(tmp_path)
-    content = tar(file(b"top/a/b", b"x"), file(b"top/c/d"), symlink(b"top/e/f", b"../a/b"))
-    with nothing_left_behind():
-        site.extract(compress(content, compression), compression, strip=None, jailed=True)
-    assert (site.staging / "e" / "f").read_bytes() == b"x"
-    site.assert_nothing_outside_changed()
-
-
-# How it ends
 
 
 def children() -> list[int]:
@@ -528,6 +271,49 @@ def a_header_of_2_gib() -> Iterator[bytes]:
 def test_it_stays_below_64_mb(members: Iterator[bytes], how: str, tmp_path: Path) -> None:
     ended, peak = measure(Site(tmp_path), members)
     assert ended == how
+    assert peak < 64_000_000
+
+
+def many_files(count: int) -> Iterator[bytes]:
+    """As a shop has them: a hundred to a directory, each with a content and a time of its own, and some links."""
+    for at in range(count):
+        name = b"shop/%03d/%02d/%d.html" % (at // 10_000, at // 100 % 100, at)
+        yield file(name, b"%d\n" % at * (at % 20), mode=0o755 if at % 50 == 0 else 0o644, mtime=MTIME + at)
+        if at % 1000 == 0:
+            yield hard_link(b"shop/twin-%d" % at, name)
+            yield symlink(b"shop/link-%d" % at, name[5:])
+    yield END
+
+
+def described(root: Path) -> list[bytes]:
+    """What there is to see of every entry, but its content and its owner."""
+    shown = {"d": "mode %m", "l": "to %l", "f": "mode %m size %s names %n time %T@"}
+    kinds = [["-type", kind, "-printf", f"%P {kind} {what}\\n"] for kind, what in shown.items()]
+    command = ["find", root, "-mindepth", "1", *kinds[0], "-o", *kinds[1], "-o", *kinds[2], "-o", "-print"]
+    return sorted(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout.splitlines())
+
+
+def test_a_hundred_thousand_files_equal_gnu_tars(tmp_path: Path) -> None:
+    """From the file as it is read, with no more memory than a few files take."""
+    site, gnu, count = Site(tmp_path), tmp_path / "gnu", 100_000
+    ended, peak = measure(site, many_files(count))
+    assert ended == "extracted"
+    assert peak < 64_000_000
+    gnu.mkdir()
+    subprocess.run(["tar", "-x", "-f", site.tarball, "-C", gnu, "--no-same-owner"], umask=0o022, check=True)
+    expected = described(gnu)
+    assert len(expected) > count
+    assert described(site.staging) == expected
+    subprocess.run(["diff", "-r", "--no-dereference", "--brief", gnu, site.staging], check=True)
+
+
+@pytest.mark.soak
+def test_a_million_names_that_are_not_ascii_fit(tmp_path: Path) -> None:
+    """A number is kept for each; where these need more room, there are three times as many for a moment."""
+    count = 995_000
+    names = (header(b"%03d/\xc3\xa9%d" % (at // 1000, at)) for at in range(count))
+    ended, peak = measure(Site(tmp_path), itertools.chain(names, [END]))
+    assert ended == "extracted"
     assert peak < 64_000_000
 
 

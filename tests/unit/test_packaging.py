@@ -143,7 +143,7 @@ def test_sandbox_is_as_tight_as_promised() -> None:
     assert float(exposure[1]) <= MOST_EXPOSURE
 
 
-LANDLOCK = {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"}
+OF_THE_JAIL = {"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "seccomp"}
 
 
 @needs("systemd-analyze")
@@ -165,7 +165,7 @@ def test_filter_has_the_system_calls_that_swapd_is_made_of() -> None:
 
     wanted = {"renameat2", "syncfs", "pidfd_open", "pidfd_send_signal", "memfd_create", "ioctl", "fcntl", "setpriority"}
     # What the jail of an extraction is made of; without one of them a layer of it is left out.
-    wanted |= {"capset", "prctl", "prlimit64", "setsid"} | LANDLOCK
+    wanted |= {"capset", "prctl", "prlimit64", "setsid"} | OF_THE_JAIL
     allowed = set().union(*({name, *calls(name)} for name in unit_settings()["SystemCallFilter"].split()))
     assert wanted <= allowed
 
