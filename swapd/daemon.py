@@ -57,7 +57,7 @@ class Daemon:
         self._is_stopping = False
         self._must_look = True
         self._is_flagged = False
-        self._unwatched: dict[Path, str] = {}
+        self._polled: dict[Path, str] = {}
         self._desks: dict[SiteName, SiteDesk] = {}
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._watch = Watch(self._raise_flag)
@@ -89,15 +89,23 @@ class Daemon:
 
     def _set_up_watch(self) -> None:
         self._watch.watch(desk.site.incoming for desk in self._desks.values())
-        for directory, why in self._watch.unwatched.items() - self._unwatched.items():
-            self._log.emit(events.degraded(f"{directory} has no events ({why}): it is looked at every {POLL:g} s"))
-        self._unwatched = dict(self._watch.unwatched)
+        self._tell_polled()
         for desk in self._desks.values():
             why = self._watch.missing.get(desk.site.incoming) or ""
             was, desk.lost = desk.lost, f"its drop directory {desk.site.incoming} is lost: {why}" if why else ""
             if why and desk.lost != was:
                 self._log.emit(events.drop_directory_lost(desk.site.name, str(desk.site.incoming), why))
         self._must_look = True
+
+    def _tell_polled(self) -> None:
+        """Says once which drop directories are polled, and why."""
+        polled = {**self._watch.remote, **self._watch.unwatched}
+        for directory, why in polled.items() - self._polled.items():
+            if directory in self._watch.unwatched:
+                self._log.emit(events.unwatched(str(directory), why, POLL))
+            else:
+                self._log.emit(events.polled(str(directory), why, POLL))
+        self._polled = polled
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; ends when every worker has."""
@@ -166,8 +174,8 @@ class Daemon:
     def _look_after(self) -> None:
         """Puts right what a killed command left, and tries again what could not be watched."""
         self._resume()
-        if self._watch.unwatched:
-            self._set_up_watch()
+        self._watch.watch_unwatched()
+        self._tell_polled()
         for desk in self._desks.values():
             if desk.worker is None:
                 desk.find_crashed()
@@ -178,13 +186,14 @@ class Daemon:
         if desk.site.incoming in self._watch.missing:
             desk.look_at = present + RESCAN
             return
+        is_polled = self._watch.must_poll(desk.site.incoming)
         try:
-            ready, again, gone = look(desk.arrivals, desk.site)
+            ready, again, gone = look(desk.arrivals, desk.site, is_remote=is_polled)
         except OSError as error:
             desk.lost = f"its drop directory {desk.site.incoming} cannot be read: {error.strerror}"
             desk.look_at = present + RESCAN
             return
-        longest = POLL if desk.site.incoming in self._watch.unwatched else RESCAN
+        longest = POLL if is_polled else RESCAN
         desk.look_at = present + min(longest, again if again is not None else longest)
         known = {upload.file_name for upload in (*desk.queue, *([desk.current] if desk.current else []))}
         desk.queue = deque(self._refreshed(desk, ready))

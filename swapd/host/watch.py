@@ -5,11 +5,16 @@ Facts that this rests on:
 - A watched directory that is replaced, renamed, mounted over or unmounted goes deaf while watchdog's threads look
   alive: the device and inode of the path are compared with those that were watched.
 - An exception in a handler ends the observer's thread; a directory that is missing at the start leaves it half
-  started; an overflow of the kernel's queue is silent. So liveness is checked, and a rescan comes now and then.
+  started; an overflow of the kernel's queue is told to nobody. So liveness is checked, a crowd of events is news
+  whatever they are, and a rescan comes now and then.
+- inotify(7) tells of what passes this kernel. On NFS, FUSE and their like a watch is granted, and says nothing of what
+  another machine, or the program beneath, does.
+- watchdog watches a symbolic link itself (IN_DONT_FOLLOW), to which nothing ever happens.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,63 +23,102 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
+from swapd.host.files import opened_directory
+from swapd.host.linux import mounted_filesystem
+
 # How long a watcher's threads are waited for at the end, seconds.
 JOIN_PATIENCE = 2.0
 
+# Filesystems that change by this kernel only. Any other may be changed elsewhere, and there events are not all.
+LOCAL = frozenset(
+    {
+        *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "nilfs2", "reiserfs", "overlay"),
+        *("tmpfs", "ramfs", "vfat", "exfat", "ntfs3", "hfsplus"),
+    }
+)
+
+# So many writes without other news are news. The kernel's queue holds 16,384 events (fs.inotify.max_queued_events), and
+# it is full when it overflows: the last of a crowd is seen after whatever was lost.
+CROWD = 1024
+
 
 class _Flag(FileSystemEventHandler):
-    """Says that something happened in a drop directory."""
+    """Says that something happened in one of the drop directories."""
 
     def __init__(self, raise_flag: Callable[[], None]) -> None:
         self._raise = raise_flag
+        self._writes = 0  # since the flag was raised last
 
     def dispatch(self, event: FileSystemEvent) -> None:
         # Reading a file, as swapd itself does, is no news; nor is each write of an upload that goes on.
         # A change of the directory's own times is how a command says that it has deployed: "attrib" from watchdog 7 on,
         # before that "modified", which each write of a file is, too.
-        is_directory_changed = event.event_type == "modified" and event.is_directory
-        if event.event_type in ("created", "moved", "closed", "deleted", "attrib") or is_directory_changed:
+        is_modified = event.event_type == "modified"
+        self._writes += is_modified and not event.is_directory
+        is_news = event.event_type in ("created", "moved", "closed", "deleted", "attrib")
+        if is_news or (is_modified and event.is_directory) or self._writes >= CROWD:
+            self._writes = 0
             self._raise()
 
 
 class Watch:
-    """Watches drop directories and calls ``raise_flag``, from another thread, when something happens in one."""
+    """Watches drop directories and calls ``raise_flag``, from another thread, when something happens in one.
+
+    ``missing`` says why some are not there. Of those that are there, ``unwatched`` says why some have no events (the
+    kernel's number of watches and of watchers is limited, for all programs of a user together), and ``remote`` which
+    filesystem others are on, where events are not all that happens.
+    """
 
     def __init__(self, raise_flag: Callable[[], None]) -> None:
         self._raise_flag = raise_flag
+        self._flag = _Flag(raise_flag)
         self._observer: BaseObserver | None = None
         self._watched: dict[Path, tuple[int, int]] = {}
         self.missing: dict[Path, str] = {}
         self.unwatched: dict[Path, str] = {}
+        self.remote: dict[Path, str] = {}
 
     def watch(self, directories: Iterable[Path]) -> None:
-        """Watches these directories from now on, and no others.
-
-        ``missing`` says why some are not there, ``unwatched`` why some that are there have no events: the kernel's
-        number of watches and of watchers is limited, for all programs of a user together.
-        """
+        """Watches these directories from now on, and no others."""
         self.close()
-        self._watched, self.missing, self.unwatched = {}, {}, {}
+        self._watched, self.missing, self.unwatched, self.remote = {}, {}, {}, {}
         for directory in directories:
-            try:
-                identity = _identity(directory)
-            except OSError as error:
-                self.missing[directory] = error.strerror or str(error)
-                continue
-            try:
-                self._schedule(directory)
-            except OSError as error:
-                self.unwatched[directory] = error.strerror or str(error)
-                continue
-            self._watched[directory] = identity
+            self._add(directory)
         self._raise_flag()
+
+    def watch_unwatched(self) -> None:
+        """Watches those that had no events, as far as that is possible now; the others' watches stay as they are."""
+        for directory in list(self.unwatched):
+            del self.unwatched[directory]
+            self._add(directory)
+            if directory in self._watched:
+                self._raise_flag()
+
+    def must_poll(self, directory: Path) -> bool:
+        """Whether something may happen in the directory, which is there, without an event."""
+        return directory in self.unwatched or directory in self.remote
+
+    def _add(self, directory: Path) -> None:
+        try:
+            identity, filesystem = _examine(directory)
+        except OSError as error:
+            self.missing[directory] = error.strerror or str(error)
+            return
+        if filesystem not in LOCAL:
+            self.remote[directory] = filesystem or "a filesystem that is unknown"
+        try:
+            self._schedule(directory)
+        except OSError as error:
+            self.unwatched[directory] = error.strerror or str(error)
+            return
+        self._watched[directory] = identity
 
     def _schedule(self, directory: Path) -> None:
         if self._observer is None:
             observer = Observer()
             observer.start()
             self._observer = observer
-        self._observer.schedule(_Flag(self._raise_flag), str(directory), recursive=False)
+        self._observer.schedule(self._flag, os.path.realpath(directory), recursive=False)
 
     def find_trouble(self) -> str | None:
         """Why the watch must be set up anew, or None while it works."""
@@ -89,7 +133,8 @@ class Watch:
             except OSError as error:
                 return f"{directory}: {error.strerror}"
         for directory in self.missing:
-            if directory.is_dir() and os.access(directory, os.R_OK | os.X_OK):
+            with contextlib.suppress(OSError):
+                _examine(directory)
                 return f"{directory} is there again"
         return None
 
@@ -101,8 +146,13 @@ class Watch:
             self._observer = None
 
 
+def _examine(directory: Path) -> tuple[tuple[int, int], str]:
+    """The directory's identity and filesystem. Raises ``OSError`` unless it is a directory that can be read."""
+    with opened_directory(directory) as descriptor:
+        status = os.fstat(descriptor)
+        return (status.st_dev, status.st_ino), mounted_filesystem(descriptor)
+
+
 def _identity(directory: Path) -> tuple[int, int]:
     status = os.stat(directory)
-    if not directory.is_dir():
-        raise NotADirectoryError(20, "not a directory", str(directory))
     return status.st_dev, status.st_ino

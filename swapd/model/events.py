@@ -182,6 +182,16 @@ def watch_rebuilt(reason: str) -> Event:
     return Event(MessageId.WATCH_REBUILT, WARNING, f"the watch on the drop directories was set up anew: {reason}")
 
 
+def polled(path: str, filesystem: str, seconds: float) -> Event:
+    message = f"the drop directory {path} is on {filesystem}, which may change without an event"
+    return Event(MessageId.POLLED, NOTICE, f"{message}: it is looked at every {seconds:g} s")
+
+
+def unwatched(path: str, why: str, seconds: float) -> Event:
+    message = f"the drop directory {path} has no events ({why}): it is looked at every {seconds:g} s"
+    return Event(MessageId.POLLED, WARNING, f"{message}. Raise the limits: sysctl fs.inotify")
+
+
 def degraded(message: str, site: SiteName | None = None) -> Event:
     """Something works less well than it should, and nothing is lost."""
     if site is None:

@@ -192,12 +192,13 @@ class Arrivals:
         return self._next_look
 
 
-def look(arrivals: Arrivals, site: Site) -> tuple[list[Upload], float | None, list[str]]:
-    """Looks at the site's drop directory.
+def look(arrivals: Arrivals, site: Site, *, is_remote: bool = False) -> tuple[list[Upload], float | None, list[str]]:
+    """Looks at the site's drop directory. One that ``is_remote`` has its times from another machine's clock.
 
     Returns what is ready, after how many seconds to look again at the latest, and which answered uploads are gone.
     """
     seen = scan(site.incoming)
-    now, wall = time.monotonic(), time.time()
+    # A clock that is slow would have each upload quiet for long: there quiet is counted from the first look.
+    now, wall = time.monotonic(), 0.0 if is_remote else time.time()
     ready = arrivals.update(seen, site, now, wall)
     return ready, arrivals.next_look, arrivals.forget_absent(item.name for item in seen)
