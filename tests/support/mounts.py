@@ -34,30 +34,33 @@ def bind(source: Path, place: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def fuse(source: Path, place: Path) -> Iterator[Path]:
-    """``source`` on ``place``, which is made, through FUSE: what is done in ``source`` gives no event on ``place``."""
+def overlay(layers: Path, place: Path) -> Iterator[Path]:
+    """An overlay of empty layers on ``place``; yields the upper one, where what is done gives no event on ``place``."""
+    lower, upper, work = (layers / name for name in ("lower", "upper", "work"))
+    for layer in (lower, upper, work):
+        layer.mkdir(parents=True)
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "swapd-test", place], check=True)
+    try:
+        yield upper
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@contextlib.contextmanager
+def fuse(source: Path, place: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """``source`` on ``place``, which is made, through FUSE: what is done in ``source`` gives no event on ``place``.
+
+    Yields the program behind it; where that is killed, every access answers ENOTCONN.
+    """
     place.mkdir(parents=True, exist_ok=True)
     # In the foreground, so that it is ours to end; without caches, so that a look sees what is there.
     options = ["-f", "-o", "attr_timeout=0,entry_timeout=0,negative_timeout=0"]
     program = subprocess.Popen(["bindfs", *options, source, place], stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: os.path.ismount(place), f"{place} to be mounted")
-        yield place
+        yield program
     finally:
         subprocess.run(["umount", "--lazy", place], check=True)
         program.terminate()
         program.wait()
-
-
-@contextlib.contextmanager
-def dead_fuse(place: Path) -> Iterator[Path]:
-    """A FUSE mount on ``place``, which is made, whose program has died: every access answers ENOTCONN."""
-    place.mkdir(parents=True, exist_ok=True)
-    program = subprocess.Popen(["bindfs", "-f", place.parent, place], stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: os.path.ismount(place), f"{place} to be mounted")
-        program.kill()
-        program.wait()
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", place], check=True)

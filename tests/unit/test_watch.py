@@ -18,7 +18,7 @@ from swapd.host import linux
 from swapd.host.linux import has_writer, mounted_filesystem
 from swapd.host.watch import CROWD, Watch, _Flag
 from tests.support.httpd import PROJECT, state_of
-from tests.support.mounts import dead_fuse, fuse, tmpfs
+from tests.support.mounts import fuse, tmpfs
 from tests.support.waiting import PATIENCE, wait_until
 
 QUEUED = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
@@ -162,8 +162,8 @@ class TestFilesystems:
             assert not flag.watch.must_poll(drop)
 
     def test_fuse_is_polled_and_watched(self, tmp_path: Path, flag: Flag) -> None:
-        (tmp_path / "beneath").mkdir()
-        with fuse(tmp_path / "beneath", tmp_path / "drop") as drop:
+        drop = tmp_path / "drop"
+        with fuse(tmp_path, drop):
             flag.follow(drop)
             assert flag.watch.must_poll(drop)
             assert flag.watch.remote[drop].startswith("fuse")
@@ -172,7 +172,10 @@ class TestFilesystems:
             flag.watch.close()
 
     def test_fuse_whose_program_died(self, tmp_path: Path, flag: Flag) -> None:
-        with dead_fuse(tmp_path / "drop") as drop:
+        drop = tmp_path / "drop"
+        with fuse(tmp_path, drop) as program:
+            program.kill()
+            program.wait()
             flag.follow(drop)
             assert set(flag.watch.missing) == {drop}
             assert flag.watch.find_trouble() is None
