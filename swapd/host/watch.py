@@ -5,8 +5,8 @@ Facts that this rests on:
 - A watched directory that is replaced, renamed, mounted over or unmounted goes deaf while watchdog's threads look
   alive: the device and inode of the path are compared with those that were watched.
 - An exception in a handler ends the observer's thread; a directory that is missing at the start leaves it half
-  started; an overflow of the kernel's queue is told to nobody. So liveness is checked, a crowd of events is news
-  whatever they are, and a rescan comes now and then.
+  started; an overflow of the kernel's queue is told to nobody. So liveness is checked, a crowd of events is news for
+  every directory, and a rescan comes now and then.
 - inotify(7) tells of what passes this kernel. On NFS, FUSE and their like a watch is granted, and says nothing of what
   another machine, or the program beneath, does.
 - watchdog watches a symbolic link itself (IN_DONT_FOLLOW), to which nothing ever happens.
@@ -15,6 +15,7 @@ Facts that this rests on:
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,6 +26,7 @@ from watchdog.observers.api import BaseObserver
 
 from swapd.host.files import opened_directory
 from swapd.host.linux import mounted_filesystem
+from swapd.model.release import MARKER_SUFFIXES, NEWS, OWN
 
 # How long a watcher's threads are waited for at the end, seconds.
 JOIN_PATIENCE = 2.0
@@ -37,41 +39,45 @@ LOCAL = frozenset(
     }
 )
 
-# So many writes without other news are news. The kernel's queue holds 16,384 events (fs.inotify.max_queued_events), and
-# it is full when it overflows: the last of a crowd is seen after whatever was lost.
+# After so many events every directory is looked at. The kernel's queue, which may be one for all of them, holds 16,384
+# (fs.inotify.max_queued_events), and is full when it overflows: the last of a crowd is seen after whatever was lost.
 CROWD = 1024
 
 
 class _Flag(FileSystemEventHandler):
-    """Says that something happened in one of the drop directories."""
+    """Says that something happened in a drop directory."""
 
-    def __init__(self, raise_flag: Callable[[], None]) -> None:
+    def __init__(self, directory: Path, raise_flag: Callable[[Path], None], count: Callable[[], None]) -> None:
+        self._directory = directory
         self._raise = raise_flag
-        self._writes = 0  # since the flag was raised last
+        self._count = count
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        # Reading a file, as swapd itself does, is no news; nor is each write of an upload that goes on.
-        # A change of the directory's own times is how a command says that it has deployed: "attrib" from watchdog 7 on,
-        # before that "modified", which each write of a file is, too.
-        is_modified = event.event_type == "modified"
-        self._writes += is_modified and not event.is_directory
-        is_news = event.event_type in ("created", "moved", "closed", "deleted", "attrib")
-        if is_news or (is_modified and event.is_directory) or self._writes >= CROWD:
-            self._writes = 0
-            self._raise()
+        # Reading a file, as swapd itself does, is no news; nor is each write of an upload that goes on. To say that the
+        # directory has changed is watchdog's own, after each event that names an entry of it.
+        if event.event_type in ("created", "moved", "closed", "deleted", "attrib") and not self._is_ours(event):
+            self._raise(self._directory)
+        if event.event_type not in ("opened", "closed_no_write"):  # which a look itself is the reason of
+            self._count()
+
+    def _is_ours(self, event: FileSystemEvent) -> bool:
+        """Whether swapd has made or removed the entry itself: a look at each of its markers would find nothing new."""
+        paths = (event.src_path, getattr(event, "dest_path", ""))
+        names = [os.path.basename(os.fsdecode(path)) for path in paths if path]
+        return all((name.startswith(OWN) and name != NEWS) or name.endswith(MARKER_SUFFIXES) for name in names)
 
 
 class Watch:
-    """Watches drop directories and calls ``raise_flag``, from another thread, when something happens in one.
+    """Watches drop directories and calls ``raise_flag`` with one, from another thread, when something happens in it.
 
     ``missing`` says why some are not there. Of those that are there, ``unwatched`` says why some have no events (the
     kernel's number of watches and of watchers is limited, for all programs of a user together), and ``remote`` which
     filesystem others are on, where events are not all that happens.
     """
 
-    def __init__(self, raise_flag: Callable[[], None]) -> None:
+    def __init__(self, raise_flag: Callable[[Path], None]) -> None:
         self._raise_flag = raise_flag
-        self._flag = _Flag(raise_flag)
+        self._crowd = 0
         self._observer: BaseObserver | None = None
         self._watched: dict[Path, tuple[int, int]] = {}
         self.missing: dict[Path, str] = {}
@@ -84,7 +90,6 @@ class Watch:
         self._watched, self.missing, self.unwatched, self.remote = {}, {}, {}, {}
         for directory in directories:
             self._add(directory)
-        self._raise_flag()
 
     def watch_unwatched(self) -> None:
         """Watches those that had no events, as far as that is possible now; the others' watches stay as they are."""
@@ -92,11 +97,7 @@ class Watch:
             del self.unwatched[directory]
             self._add(directory)
             if directory in self._watched:
-                self._raise_flag()
-
-    def must_poll(self, directory: Path) -> bool:
-        """Whether something may happen in the directory, which is there, without an event."""
-        return directory in self.unwatched or directory in self.remote
+                self._raise_flag(directory)
 
     def _add(self, directory: Path) -> None:
         try:
@@ -109,7 +110,8 @@ class Watch:
         try:
             self._schedule(directory)
         except OSError as error:
-            self.unwatched[directory] = error.strerror or str(error)
+            hint = ", see sysctl fs.inotify" if error.errno in (errno.ENOSPC, errno.EMFILE) else ""
+            self.unwatched[directory] = f"{error.strerror or error}{hint}"
             return
         self._watched[directory] = identity
 
@@ -118,7 +120,16 @@ class Watch:
             observer = Observer()
             observer.start()
             self._observer = observer
-        self._observer.schedule(self._flag, os.path.realpath(directory), recursive=False)
+        flag = _Flag(directory, self._raise_flag, self._count)
+        self._observer.schedule(flag, os.path.realpath(directory), recursive=False)
+
+    def _count(self) -> None:
+        """An event, from the observer's one thread."""
+        self._crowd += 1
+        if self._crowd >= CROWD:
+            self._crowd = 0
+            for directory in list(self._watched):
+                self._raise_flag(directory)
 
     def find_trouble(self) -> str | None:
         """Why the watch must be set up anew, or None while it works."""

@@ -189,7 +189,7 @@ def polled(path: str, filesystem: str, seconds: float) -> Event:
 
 def unwatched(path: str, why: str, seconds: float) -> Event:
     message = f"the drop directory {path} has no events ({why}): it is looked at every {seconds:g} s"
-    return Event(MessageId.POLLED, WARNING, f"{message}. Raise the limits: sysctl fs.inotify")
+    return Event(MessageId.POLLED, WARNING, message)
 
 
 def degraded(message: str, site: SiteName | None = None) -> Event:

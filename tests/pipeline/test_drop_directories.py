@@ -98,7 +98,7 @@ def test_where_the_kernel_has_no_watch_left(scratch: Scratch, one: Path, two: Pa
     limited = 'echo 0 >/proc/sys/user/max_inotify_watches; exec "$@"'
     command = ["unshare", "--user", "--map-root-user", "sh", "-c", limited, "sh", *scratch.command_line("run")]
     daemon = start_daemon(scratch, command)
-    assert f"{incoming} has no events (inotify watch limit reached)" in daemon.log()
+    assert f"{incoming} has no events (inotify watch limit reached, see sysctl fs.inotify)" in daemon.log()
     for tarball in (one, two):
         drop(tarball, incoming)
         scratch.wait_marker(f"{tarball.name}.live")

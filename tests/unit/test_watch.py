@@ -17,6 +17,7 @@ from watchdog.events import FileModifiedEvent, FileOpenedEvent
 from swapd.host import linux
 from swapd.host.linux import has_writer, mounted_filesystem
 from swapd.host.watch import CROWD, Watch, _Flag
+from swapd.stages.mark import announce
 from tests.support.httpd import PROJECT, state_of
 from tests.support.mounts import fuse, tmpfs
 from tests.support.waiting import PATIENCE, wait_until
@@ -29,7 +30,7 @@ class Flag(threading.Event):
 
     def __init__(self) -> None:
         super().__init__()
-        self.watch = Watch(self.set)
+        self.watch = Watch(lambda _: self.set())
 
     def follow(self, *directories: Path) -> None:
         """Watches them; the flag is down after that."""
@@ -60,12 +61,7 @@ def remove(drop: Path) -> None:
     (drop / "there").unlink()
 
 
-def tell(drop: Path) -> None:
-    """As a command does that has deployed."""
-    os.utime(drop)
-
-
-@pytest.mark.parametrize("act", [close, move, link, remove, tell])
+@pytest.mark.parametrize("act", [close, move, link, remove, announce])
 def test_what_is_news(tmp_path: Path, flag: Flag, act: Callable[[Path], None]) -> None:
     drop = tmp_path / "drop"
     drop.mkdir()
@@ -76,17 +72,24 @@ def test_what_is_news(tmp_path: Path, flag: Flag, act: Callable[[Path], None]) -
     assert flag.wait(PATIENCE)
 
 
-def test_reading_and_the_writes_of_an_upload_are_no_news_unless_there_is_a_crowd_of_them() -> None:
-    raised: list[bool] = []
-    flag = _Flag(lambda: raised.append(True))
-    for _ in range(CROWD):
-        flag.dispatch(FileOpenedEvent("shop.tar.gz"))
-    for _ in range(CROWD - 1):
+def test_reading_and_the_writes_of_an_upload_are_no_news_unless_there_is_a_crowd_of_them(tmp_path: Path) -> None:
+    raised: list[Path] = []
+    watch = Watch(raised.append)
+    directories = [tmp_path / "one", tmp_path / "other"]
+    for directory in directories:
+        directory.mkdir()
+    watch.watch(directories)
+    try:
+        flag = _Flag(directories[0], raised.append, watch._count)
+        for _ in range(CROWD):
+            flag.dispatch(FileOpenedEvent("shop.tar.gz"))
+        for _ in range(CROWD - 1):
+            flag.dispatch(FileModifiedEvent("shop.tar.gz"))
+        assert raised == []
         flag.dispatch(FileModifiedEvent("shop.tar.gz"))
-    assert raised == []
-    for _ in range(CROWD + 1):
-        flag.dispatch(FileModifiedEvent("shop.tar.gz"))
-    assert len(raised) == 2
+        assert raised == directories, "the queue is one for all of them"
+    finally:
+        watch.close()
 
 
 def test_a_drop_directory_that_is_a_symbolic_link(tmp_path: Path, flag: Flag) -> None:
@@ -117,8 +120,9 @@ OVERFLOWN = """
 import sys
 from pathlib import Path
 from swapd.host.watch import Watch
-watch = Watch(lambda: print("flag", flush=True))
+watch = Watch(lambda _: print("flag", flush=True))
 watch.watch([Path(sys.argv[1])])
+print("ready", flush=True)
 sys.stdin.read()
 watch.close()
 """
@@ -135,7 +139,7 @@ def test_what_was_lost_because_the_queue_was_full(tmp_path: Path) -> None:
         ) as watcher,
     ):
         try:
-            wait_flag(watcher)  # the first look
+            assert read_line(watcher) == "ready"
             os.kill(watcher.pid, signal.SIGSTOP)
             wait_until(lambda: state_of(watcher.pid) == "T", "the watcher to stop")
             for _ in range(QUEUED // 2 + 500):  # the kernel drops what is the same as the event before it
@@ -143,15 +147,15 @@ def test_what_was_lost_because_the_queue_was_full(tmp_path: Path) -> None:
                 two.write(b"x")
             (tmp_path / "a.tar.sha256").write_text("lost")
             os.kill(watcher.pid, signal.SIGCONT)
-            wait_flag(watcher)
+            assert read_line(watcher) == "flag"
         finally:
             watcher.kill()
 
 
-def wait_flag(watcher: subprocess.Popen[bytes]) -> None:
-    assert watcher.stdout is not None
-    assert select.select([watcher.stdout], [], [], PATIENCE)[0], "no flag"
-    assert watcher.stdout.readline() == b"flag\n"
+def read_line(process: subprocess.Popen[bytes]) -> str:
+    assert process.stdout is not None
+    assert select.select([process.stdout], [], [], PATIENCE)[0], "it says nothing"
+    return process.stdout.readline().decode().rstrip()
 
 
 @pytest.mark.root
@@ -159,13 +163,12 @@ class TestFilesystems:
     def test_a_local_one_is_not_polled(self, tmp_path: Path, flag: Flag) -> None:
         with tmpfs(tmp_path / "drop") as drop:
             flag.follow(drop)
-            assert not flag.watch.must_poll(drop)
+            assert (flag.watch.remote, flag.watch.unwatched) == ({}, {})
 
     def test_fuse_is_polled_and_watched(self, tmp_path: Path, flag: Flag) -> None:
         drop = tmp_path / "drop"
         with fuse(tmp_path, drop):
             flag.follow(drop)
-            assert flag.watch.must_poll(drop)
             assert flag.watch.remote[drop].startswith("fuse")
             close(drop)  # by this machine's sshd: told at once
             assert flag.wait(PATIENCE)
@@ -203,17 +206,17 @@ from pathlib import Path
 from swapd.host.watch import Watch
 limit, drop = Path("/proc/sys/user/max_inotify_watches"), Path(sys.argv[1])
 flag = threading.Event()
-watch = Watch(flag.set)
+watch = Watch(lambda _: flag.set())
 limit.write_text("0")
 watch.watch([drop])
-assert drop in watch.unwatched and watch.must_poll(drop), watch.unwatched
+assert drop in watch.unwatched and drop not in watch.remote, watch.unwatched
 assert watch.find_trouble() is None, watch.find_trouble()
 flag.clear()
 watch.watch_unwatched()
 assert drop in watch.unwatched and not flag.is_set()
 limit.write_text("10")
 watch.watch_unwatched()
-assert not watch.unwatched and not watch.must_poll(drop) and flag.is_set(), "looked at once it is watched"
+assert not watch.unwatched and flag.is_set(), "looked at once it is watched"
 flag.clear()
 (drop / "upload").write_text("whole")
 assert flag.wait(30)
