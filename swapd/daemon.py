@@ -169,10 +169,11 @@ class Daemon:
     def _look_after(self) -> None:
         """Puts right what a killed command left, and tries again what could not be watched."""
         self._resume()
-        if self._watch.unwatched:
-            self._watch.watch_unwatched()
-            self._tell_polled()
+        is_new = self._watch.watch_unwatched()
+        self._tell_polled()
         for desk in self._desks.values():
+            if is_new:
+                desk.look_at = 0.0
             if desk.worker is None:
                 desk.find_crashed()
             if desk.retry_where_room_is():
@@ -184,6 +185,10 @@ class Daemon:
             return
         known = {upload.file_name for upload in (*desk.queue, *([desk.current] if desk.current else []))}
         is_polled = self._watch.must_poll(desk.site.incoming)
+        if is_polled and not self._watch.answers(desk.site.incoming):
+            self._lose(desk, "it does not answer")
+            desk.look_at = present + RESCAN
+            return
         try:
             ready, again, gone = look(desk.arrivals, desk.site, known, is_remote=is_polled)
         except OSError as error:

@@ -38,6 +38,19 @@ def start_daemon(scratch: Scratch, command_line: list[str]) -> Daemon:
     return daemon
 
 
+RESCANNING = """
+from swapd import cli, daemon
+from swapd.host import reach, watcher
+daemon.RESCAN, watcher.PATIENCE, reach.PATIENCE = 1.0, 1.0, 0.3
+cli.main()
+"""
+
+
+def start_hasty_daemon(scratch: Scratch) -> Daemon:
+    """One that rescans each second and waits less for what does not answer."""
+    return start_daemon(scratch, [sys.executable, "-c", RESCANNING, *scratch.command_line("run")[3:]])
+
+
 @pytest.mark.root
 class TestFuse:
     def test_what_is_written_beneath_it_goes_live(self, scratch: Scratch, tmp_path: Path, one: Path, two: Path) -> None:
@@ -72,6 +85,27 @@ class TestFuse:
             drop(one, blog)
             scratch.wait_marker("shop-1.tar.gz.live", "blog")
         with fuse(beneath, incoming):
+            wait_until(lambda: "is lost" not in daemon.status_lines()[-1], "it to be looked at again")
+            drop(two, beneath)
+            scratch.wait_marker("shop-2.tar.gz.live")
+            assert daemon.stop() == 0
+
+    def test_its_program_may_hang(self, scratch: Scratch, tmp_path: Path, one: Path, two: Path) -> None:
+        """As a server that is away: whoever looks waits for ever. Other sites go on, also over a restart."""
+        incoming, blog, beneath = scratch.add_site(), scratch.add_site("blog"), tmp_path / "beneath"
+        beneath.mkdir()
+        with fuse(beneath, incoming) as program:
+            daemon = start_hasty_daemon(scratch)
+            program.send_signal(signal.SIGSTOP)
+            daemon.wait_status("shop", "does not answer")
+            drop(one, blog)
+            scratch.wait_marker("shop-1.tar.gz.live", "blog")
+            assert daemon.stop() == 0
+            daemon = start_hasty_daemon(scratch)
+            daemon.wait_status("shop", "does not answer")
+            drop(two, blog)
+            scratch.wait_marker("shop-2.tar.gz.live", "blog")
+            program.send_signal(signal.SIGCONT)
             wait_until(lambda: "is lost" not in daemon.status_lines()[-1], "it to be looked at again")
             drop(two, beneath)
             scratch.wait_marker("shop-2.tar.gz.live")
@@ -121,16 +155,12 @@ def test_an_upload_whose_events_were_lost_in_a_full_queue(scratch: Scratch, one:
         scratch.wait_marker("shop-1.tar.gz.live")
 
 
-RESCANNING = "import sys; from swapd import cli, daemon; daemon.RESCAN = 1.0; cli.main()"
-
-
 @pytest.mark.root
 def test_the_rescan_finds_what_no_event_told(scratch: Scratch, tmp_path: Path, one: Path) -> None:
     """Every 30 seconds; here each second. What is written beneath an overlay gives no event on it."""
     incoming = scratch.add_site()
     with overlay(tmp_path / "layers", incoming) as upper:
-        command = [sys.executable, "-c", RESCANNING, *scratch.command_line("run")[3:]]
-        daemon = start_daemon(scratch, command)
+        daemon = start_hasty_daemon(scratch)
         assert "is looked at every" not in daemon.log()
         drop(one, upper)
         scratch.wait_marker("shop-1.tar.gz.live")

@@ -62,5 +62,5 @@ def fuse(source: Path, place: Path) -> Iterator[subprocess.Popen[bytes]]:
         yield program
     finally:
         subprocess.run(["umount", "--lazy", place], check=True)
-        program.terminate()
+        program.kill()  # it may be stopped
         program.wait()
