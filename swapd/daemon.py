@@ -10,7 +10,7 @@ import selectors
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -122,11 +122,13 @@ class Daemon:
     def _turn(self) -> None:
         """Once round the loop: look, hand over, tell, wait."""
         present = time.monotonic()
+        due = [desk.site.incoming for desk in self._desks.values() if present >= desk.looks_at]
+        silent = self._watch.find_silent([path for path in due if self._watch.must_poll(path)])
         for desk in self._desks.values():
             with self._keeping(desk):
                 if present >= desk.looks_at:
                     with desk.looking():
-                        self._look(desk, present)
+                        self._look(desk, present, silent)
                 self._tend(desk, present)
         if present >= self._rescan_at:
             self._rescan_at = present + RESCAN
@@ -179,13 +181,13 @@ class Daemon:
             if desk.retry_where_room_is():
                 desk.look_at = 0.0
 
-    def _look(self, desk: SiteDesk, present: float) -> None:
+    def _look(self, desk: SiteDesk, present: float, silent: Collection[Path]) -> None:
         if desk.site.incoming in self._watch.missing:
             desk.look_at = present + RESCAN
             return
         known = {upload.file_name for upload in (*desk.queue, *([desk.current] if desk.current else []))}
         is_polled = self._watch.must_poll(desk.site.incoming)
-        if is_polled and not self._watch.answers(desk.site.incoming):
+        if desk.site.incoming in silent:
             self._lose(desk, "it does not answer")
             desk.look_at = present + RESCAN
             return

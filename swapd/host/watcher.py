@@ -38,39 +38,36 @@ class Watcher:
         self.remote: dict[Path, str] = {}
         self.flags, self._flagged = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._directories: list[Path] = []  # as the process numbers them
-        self._silent: list[Path] = []  # which do not answer, and so are not the process's
+        self._silent: set[Path] = set()  # which do not answer, and so are not the process's
         self._process: Coprocess | None = None
         self._has_failed = False  # to answer, the last time that it was asked
         self._reach = Reach()
 
     def watch(self, directories: Iterable[Path]) -> None:
-        self._directories, self._silent = list(directories), []
+        self._directories, self._silent = list(directories), set()
         with contextlib.suppress(BlockingIOError):
             while os.read(self.flags, CHUNK):
                 pass  # of the directories before
         answer = None if self._has_failed else self._ask([str(path) for path in self._directories])
         if answer is None:
             # One that never answers must not keep the others from being watched.
-            self._silent = [path for path in self._directories if not self.answers(path)]
+            self._silent = self.find_silent(self._directories)
             self._directories = [path for path in self._directories if path not in self._silent]
             answer = self._ask([str(path) for path in self._directories])
         self._take(answer)
 
     def watch_unwatched(self) -> bool:
         """Also those that did not answer. Whether all of them are watched anew, and so are to be looked at."""
-        if any(self.answers(path) for path in self._silent) or (self.unwatched and self._process is None):
+        if self.find_silent(self._silent) != self._silent or (self.unwatched and self._process is None):
             self.watch([*self._directories, *self._silent])
             return True
         if self.unwatched:
             self._take(self._ask(AGAIN))
         return False
 
-    def answers(self, directory: Path) -> bool:
-        """Whether the directory can be looked into without waiting for ever."""
-        try:
-            return self._reach.answers(directory)
-        except OSError:  # no further process: then it is taken for what it is nearly always
-            return True
+    def find_silent(self, directories: Iterable[Path]) -> set[Path]:
+        """Which of them cannot be looked into without waiting for ever."""
+        return self._reach.find_silent(directories)
 
     def _take(self, answer: dict[str, Any] | None) -> None:
         if answer is None:

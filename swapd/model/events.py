@@ -174,7 +174,8 @@ def resumed_leftover(count: int, pauser: int) -> Event:
 
 
 def drop_directory_lost(site: SiteName, path: str, why: str) -> Event:
-    message = f"the drop directory {path} cannot be watched: {why}. Make it again with: swapd init {site}"
+    remedy = f"Mount what it was on, or make it again with: swapd init {site}"
+    message = f"the drop directory {path} cannot be watched: {why}. {remedy}"
     return _of_site(MessageId.DROP_DIRECTORY_LOST, ERROR, site, message)
 
 
