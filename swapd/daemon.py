@@ -10,7 +10,7 @@ import selectors
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +57,7 @@ class Daemon:
         self._trouble = ""
         self._not_resumed = ""
         self._is_stopping = False
-        self._unwatched: dict[Path, str] = {}
+        self._polled: dict[Path, str] = {}
         self._desks: dict[SiteName, SiteDesk] = {}
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._watch = Watcher()
@@ -83,14 +83,22 @@ class Daemon:
 
     def _set_up_watch(self) -> None:
         self._watch.watch(desk.site.incoming for desk in self._desks.values())
-        for directory, why in self._watch.unwatched.items() - self._unwatched.items():
-            self._log.emit(events.degraded(f"{directory} has no events ({why}): it is looked at every {POLL:g} s"))
-        self._unwatched = dict(self._watch.unwatched)
+        self._tell_polled()
         for desk in self._desks.values():
             why = self._watch.missing.get(desk.site.incoming) or ""
             if why:
                 self._lose(desk, why)
             desk.look_at = 0.0
+
+    def _tell_polled(self) -> None:
+        """Says once which drop directories are polled, and why."""
+        polled = {**self._watch.remote, **self._watch.unwatched}
+        for directory, why in polled.items() - self._polled.items():
+            if directory in self._watch.unwatched:
+                self._log.emit(events.unwatched(str(directory), why, POLL))
+            else:
+                self._log.emit(events.polled(str(directory), why, POLL))
+        self._polled = polled
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; ends when every worker has."""
@@ -114,11 +122,13 @@ class Daemon:
     def _turn(self) -> None:
         """Once round the loop: look, hand over, tell, wait."""
         present = time.monotonic()
+        due = [desk.site.incoming for desk in self._desks.values() if present >= desk.looks_at]
+        silent = self._watch.find_silent([path for path in due if self._watch.must_poll(path)])
         for desk in self._desks.values():
             with self._keeping(desk):
                 if present >= desk.looks_at:
                     with desk.looking():
-                        self._look(desk, present)
+                        self._look(desk, present, silent)
                 self._tend(desk, present)
         if present >= self._rescan_at:
             self._rescan_at = present + RESCAN
@@ -161,27 +171,34 @@ class Daemon:
     def _look_after(self) -> None:
         """Puts right what a killed command left, and tries again what could not be watched."""
         self._resume()
-        if self._watch.unwatched:
-            self._set_up_watch()
+        is_new = self._watch.watch_unwatched()
+        self._tell_polled()
         for desk in self._desks.values():
+            if is_new:
+                desk.look_at = 0.0
             if desk.worker is None:
                 desk.find_crashed()
             if desk.retry_where_room_is():
                 desk.look_at = 0.0
 
-    def _look(self, desk: SiteDesk, present: float) -> None:
+    def _look(self, desk: SiteDesk, present: float, silent: Collection[Path]) -> None:
         if desk.site.incoming in self._watch.missing:
             desk.look_at = present + RESCAN
             return
         known = {upload.file_name for upload in (*desk.queue, *([desk.current] if desk.current else []))}
+        is_polled = self._watch.must_poll(desk.site.incoming)
+        if desk.site.incoming in silent:
+            self._lose(desk, "it does not answer")
+            desk.look_at = present + RESCAN
+            return
         try:
-            ready, again, gone = look(desk.arrivals, desk.site, known)
+            ready, again, gone = look(desk.arrivals, desk.site, known, is_remote=is_polled)
         except OSError as error:
             self._lose(desk, error.strerror or str(error))
             desk.look_at = present + RESCAN
             return
         desk.lost = ""
-        longest = POLL if desk.site.incoming in self._watch.unwatched else RESCAN
+        longest = POLL if is_polled else RESCAN
         desk.look_at = present + min(longest, again if again is not None else longest)
         desk.queue = deque(self._refreshed(desk, ready))
         desk.queue.extend(upload for upload in ready if upload.file_name not in known)

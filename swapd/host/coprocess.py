@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import signal
 from collections.abc import Callable
 
@@ -50,6 +51,17 @@ class Coprocess:
         if self._status is None:
             self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self._status
+
+    def has_ended(self, patience: float = 0.0) -> bool:
+        """Whether it ends within so many seconds; then its status is taken and our ends of the pipes are closed."""
+        if not self.stdout.closed:
+            end = select.poll()
+            end.register(self.stdout, 0)  # that its end is closed is told without being asked for
+            if not end.poll(patience * 1000):
+                return False
+            self.wait()
+            self.close()
+        return True
 
     def close(self) -> None:
         """Closes our ends of the pipes: it sees the end of its input."""

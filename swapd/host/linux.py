@@ -60,6 +60,24 @@ def fstatfs_type(descriptor: int) -> int:
     return int.from_bytes(buffer.raw[: ctypes.sizeof(ctypes.c_long)], sys.byteorder) & 0xFFFFFFFF
 
 
+def mounted_filesystem(descriptor: int) -> str:
+    """The type of the file's filesystem as mount(8) names it, such as ``ext4``, ``nfs4`` or ``fuse.sshfs``.
+
+    Asks no server, as statfs(2) would. Empty where the mount is not in our mount namespace any more.
+    """
+    number = next(line.split()[1] for line in _lines(f"/proc/self/fdinfo/{descriptor}") if line.startswith(b"mnt_id:"))
+    for line in _lines("/proc/self/mountinfo"):
+        # proc(5): the mount's number comes first; the type after a lone hyphen, which ends a list of unknown length.
+        mount, _, filesystem = line.partition(b" - ")
+        if mount.split(b" ", 1)[0] == number:
+            return os.fsdecode(filesystem.split(b" ", 1)[0])
+    return ""
+
+
+def _lines(path: str) -> list[bytes]:
+    return Path(path).read_bytes().splitlines()
+
+
 def statx_birth(path: str) -> int:
     """When the file's inode was made, in nanoseconds since the epoch; 0 where the filesystem does not keep it.
 
@@ -150,8 +168,13 @@ def fideduperange(source: int, destination: int, offset: int, length: int) -> in
     return 0 if status == FILE_DEDUPE_RANGE_DIFFERS else int(shared)
 
 
+# What a lease means there is the server's business: without a delegation from it, every request for one is answered
+# EAGAIN (nfs4_proc_setlease, cifs_setlease), as elsewhere only where somebody has the file open.
+LEASED_BY_SERVER = frozenset({"nfs", "nfs4", "cifs", "smb3"})
+
+
 def has_writer(descriptor: int) -> bool | None:
-    """Whether somebody has the file open for writing; None where we are not allowed to know.
+    """Whether somebody on this machine has the file open for writing; None where it cannot be known.
 
     A read lease is granted only when nobody has (fcntl(2)); it needs the file's owner or CAP_LEASE, and is given
     back at once.
@@ -161,7 +184,7 @@ def has_writer(descriptor: int) -> bool | None:
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
-        if error.errno == errno.EAGAIN:
+        if error.errno == errno.EAGAIN and mounted_filesystem(descriptor) not in LEASED_BY_SERVER:
             return True
         return None
     fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -184,7 +207,7 @@ def settle_process() -> None:
 def mount_points() -> list[str]:
     """Every mount point in this process's mount namespace."""
     # The fifth field of proc(5)'s mountinfo, with octal escapes for blanks and backslashes.
-    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    lines = _lines("/proc/self/mountinfo")
     return [os.fsdecode(line.split(b" ")[4].decode("unicode_escape").encode("latin-1")) for line in lines]
 
 

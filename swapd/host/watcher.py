@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from swapd.host.coprocess import Coprocess
+from swapd.host.reach import Reach
 
 NAME = "(watch)"  # in brackets, which no site's name has
-PATIENCE = 10.0  # seconds for an answer: watching a directory on a slow network filesystem takes its time
+PATIENCE = 5.0  # seconds for an answer: watching a directory on a slow network filesystem takes its time
+KILLED = 0.2  # seconds for its end: it may hang in the kernel, and then has to be left alone
 NUMBER = 4  # bytes of one, which says in which directory something happened
+AGAIN = "again"  # asks for what could not be watched
+ANSWERED = ("missing", "unwatched", "remote")
 CHUNK = 65536  # what a pipe holds: so much at once may mean that more did not fit
 
 
@@ -31,22 +35,53 @@ class Watcher:
     def __init__(self) -> None:
         self.missing: dict[Path, str] = {}
         self.unwatched: dict[Path, str] = {}
+        self.remote: dict[Path, str] = {}
         self.flags, self._flagged = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._directories: list[Path] = []
+        self._directories: list[Path] = []  # as the process numbers them
+        self._silent: set[Path] = set()  # which do not answer, and so are not the process's
         self._process: Coprocess | None = None
+        self._has_failed = False  # to answer, the last time that it was asked
+        self._reach = Reach()
 
     def watch(self, directories: Iterable[Path]) -> None:
-        self._directories = list(directories)
+        self._directories, self._silent = list(directories), set()
         with contextlib.suppress(BlockingIOError):
             while os.read(self.flags, CHUNK):
                 pass  # of the directories before
-        answer = self._ask([str(path) for path in self._directories])
+        answer = None if self._has_failed else self._ask([str(path) for path in self._directories])
         if answer is None:
-            self.missing, self.unwatched = {}, dict.fromkeys(self._directories, "the watching process does not answer")
+            # One that never answers must not keep the others from being watched.
+            self._silent = self.find_silent(self._directories)
+            self._directories = [path for path in self._directories if path not in self._silent]
+            answer = self._ask([str(path) for path in self._directories])
+        self._take(answer)
+
+    def watch_unwatched(self) -> bool:
+        """Also those that did not answer. Whether all of them are watched anew, and so are to be looked at."""
+        if self.find_silent(self._silent) != self._silent or (self.unwatched and self._process is None):
+            self.watch([*self._directories, *self._silent])
+            return True
+        if self.unwatched:
+            self._take(self._ask(AGAIN))
+        return False
+
+    def find_silent(self, directories: Iterable[Path]) -> set[Path]:
+        """Which of them cannot be looked into without waiting for ever."""
+        return self._reach.find_silent(directories)
+
+    def _take(self, answer: dict[str, Any] | None) -> None:
+        if answer is None:
+            self.missing, self.remote = {}, {}
+            self.unwatched = dict.fromkeys(self._directories, "the watching process does not answer")
         else:
-            self.missing, self.unwatched = (
-                {Path(path): why for path, why in answer[key].items()} for key in ("missing", "unwatched")
+            self.missing, self.unwatched, self.remote = (
+                {Path(path): why for path, why in answer[key].items()} for key in ANSWERED
             )
+        self.missing.update(dict.fromkeys(self._silent, "it does not answer"))
+
+    def must_poll(self, directory: Path) -> bool:
+        """Whether something may happen in the directory, which is there, without an event."""
+        return directory in self.unwatched or directory in self.remote
 
     def find_trouble(self) -> str | None:
         if self._process is None:
@@ -77,11 +112,11 @@ class Watcher:
     def _end_process(self) -> None:
         if self._process is not None:
             self._process.kill()  # there is nothing that it could leave behind
-            self._process.wait()
-            self._process.close()
+            if not self._process.has_ended(KILLED):
+                self._process.close()
             self._process = None
 
-    def _ask(self, question: Sequence[str] | None) -> dict[str, Any] | None:
+    def _ask(self, question: Sequence[str] | str | None) -> dict[str, Any] | None:
         """The process's answer; None where there is none, and then no process any more."""
         try:
             if self._process is None:
@@ -99,10 +134,12 @@ class Watcher:
                 line += data
             if line.endswith(b"\n"):
                 answer: dict[str, Any] = json.loads(line)
+                self._has_failed = False
                 return answer
         except OSError:  # it has ended, or cannot begin
             pass
         self._end_process()
+        self._has_failed = True
         return None
 
     def _be_process(self) -> None:
@@ -123,11 +160,11 @@ class Watcher:
                 if question is None:
                     answer: dict[str, Any] = {"trouble": watch.find_trouble()}
                 else:
-                    paths = [Path(path) for path in question]
-                    numbers.update((path, number) for number, path in enumerate(paths))
-                    watch.watch(paths)
-                    answer = {
-                        key: {str(path): why for path, why in getattr(watch, key).items()}
-                        for key in ("missing", "unwatched")
-                    }
+                    if question == AGAIN:
+                        watch.watch_unwatched()
+                    else:
+                        paths = [Path(path) for path in question]
+                        numbers.update((path, number) for number, path in enumerate(paths))
+                        watch.watch(paths)
+                    answer = {key: {str(path): why for path, why in getattr(watch, key).items()} for key in ANSWERED}
                 os.write(1, json.dumps(answer).encode() + b"\n")

@@ -174,12 +174,23 @@ def resumed_leftover(count: int, pauser: int) -> Event:
 
 
 def drop_directory_lost(site: SiteName, path: str, why: str) -> Event:
-    message = f"the drop directory {path} cannot be watched: {why}. Make it again with: swapd init {site}"
+    remedy = f"Mount what it was on, or make it again with: swapd init {site}"
+    message = f"the drop directory {path} cannot be watched: {why}. {remedy}"
     return _of_site(MessageId.DROP_DIRECTORY_LOST, ERROR, site, message)
 
 
 def watch_rebuilt(reason: str) -> Event:
     return Event(MessageId.WATCH_REBUILT, WARNING, f"the watch on the drop directories was set up anew: {reason}")
+
+
+def polled(path: str, filesystem: str, seconds: float) -> Event:
+    message = f"the drop directory {path} is on {filesystem}, which may change without an event"
+    return Event(MessageId.POLLED, NOTICE, f"{message}: it is looked at every {seconds:g} s")
+
+
+def unwatched(path: str, why: str, seconds: float) -> Event:
+    message = f"the drop directory {path} has no events ({why}): it is looked at every {seconds:g} s"
+    return Event(MessageId.POLLED, WARNING, message)
 
 
 def degraded(message: str, site: SiteName | None = None) -> Event:

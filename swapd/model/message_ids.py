@@ -40,6 +40,7 @@ class MessageId(StrEnum):
 
     # What works less well than it should.
     DROP_DIRECTORY_LOST = "e31b46393124498aaf9f35799fbab60c"  # with SWAPD_SITE
+    POLLED = "b14d25b6e1e840d79ba98bce5ee31b23"
     WATCH_REBUILT = "485b8bfaec1a4cc284d6fca628b5bf75"
     RECORDS_DROPPED = "447a8a77c8ad4dedb7f08a3c69253c40"  # with SWAPD_RECORDS_DROPPED
     DEGRADED = "5042a573bf15476385c40063eec88261"

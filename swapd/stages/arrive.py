@@ -205,13 +205,18 @@ class Arrivals:
         return self._next_look
 
 
-def look(arrivals: Arrivals, site: Site, known: Collection[str] = ()) -> tuple[list[Upload], float | None, list[str]]:
+def look(
+    arrivals: Arrivals, site: Site, known: Collection[str] = (), *, is_remote: bool = False
+) -> tuple[list[Upload], float | None, list[str]]:
     """Looks at the site's drop directory. ``known``: names of uploads that were found ready before.
+
+    One that ``is_remote`` has its times from another machine's clock.
 
     Returns what is ready, after how many seconds to look again at the latest, and which answered uploads are gone.
     """
     seen = scan(site.incoming)
-    now, wall = time.monotonic(), time.time()
+    # A clock that is slow would have each upload quiet for long: there quiet is counted from the first look.
+    now, wall = time.monotonic(), 0.0 if is_remote else time.time()
     ready = []
     for upload in arrivals.update(seen, site, now, wall):
         name = None if upload.file_name in known else _find_open(upload)

@@ -13,6 +13,7 @@ from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.machine import wait_until
 from tests.host.releases import Packed, pack
+from tests.host.started import Started
 from tests.host.visitors import Load
 from tests.host.webhost import UPLOADER, Marker, Site, Way, WebHost, assert_one_story
 
@@ -200,8 +201,11 @@ def test_names_that_uploads_have_before_they_are_complete_are_left_alone(blog: S
         blog.dropped(name).unlink()
 
 
-@pytest.mark.parametrize("way", [Way.SCP, Way.SCP_LEGACY, Way.RSYNC, Way.RSYNC_PARTIAL])
-def test_an_upload_that_is_cut_off_never_goes_live_and_the_next_one_does(
+@pytest.mark.parametrize(
+    "way",
+    [Way.SCP, Way.SCP_LEGACY, Way.SFTP, Way.RSYNC, Way.RSYNC_PARTIAL, Way.RSYNC_INPLACE, Way.CURL_SFTP],
+)
+def test_an_upload_that_is_cut_off_never_goes_live_and_what_goes_on_with_it_does(
     web: WebHost, blog: Site, expected: Expected, tmp_path: Path, way: Way
 ) -> None:
     packed = pack(tmp_path, f"cut-off-{way.name.lower()}")
@@ -219,7 +223,8 @@ def test_an_upload_that_is_cut_off_never_goes_live_and_the_next_one_does(
         assert 0 < blog.dropped(name).stat().st_size < packed.tarball.stat().st_size
     assert (blog.tree().stat().st_ino if blog.tree().exists() else None) == before
     assert not [item for item in blog.records(after=mark) if item["MESSAGE_ID"] == journal.DEPLOYMENT_LIVE]
-    assert blog.deploy(packed.tarball, way).outcome == "live"
+    marker = blog.outcome_after(lambda: web.send(way, packed.tarball, target, resuming=True), name)
+    assert marker.outcome == "live"
     blog.assert_serves(packed.tree)
 
 
@@ -237,6 +242,25 @@ def test_a_slow_upload_is_taken_up_once_and_only_when_it_is_complete(
     assert marker.outcome == "live"
     told = [item["MESSAGE_ID"] for item in blog.records(after=mark) if "SWAPD_DEPLOYMENT" in item]
     assert told.count(journal.DEPLOYMENT_STARTED) == 1, told
+    blog.assert_serves(packed.tree)
+
+
+def test_a_slow_upload_whose_digest_is_there_first_keeps_nobody_busy(web: WebHost, blog: Site, tmp_path: Path) -> None:
+    """As ``scp shop.tar.gz.sha256 shop.tar.gz`` sends it: only with the last byte is there anything to look at."""
+    packed = pack(tmp_path, "vouched")
+    sidecar = tmp_path / f"{packed.tarball.name}.sha256"
+    sidecar.write_text(f"{packed.digest}  {packed.tarball.name}\n")
+    web.send(Way.SCP, sidecar, f"{blog.incoming}/{sidecar.name}")
+    mark = journal.mark(web.host)
+    with Started(web.host, "swapd") as started:
+        marker = blog.outcome_after(
+            lambda: web.send_slowly(Way.SCP, packed.tarball, f"{blog.incoming}/{packed.tarball.name}", seconds=3),
+            packed.tarball.name,
+        )
+    assert marker.outcome == "live"
+    told = [item["MESSAGE_ID"] for item in blog.records(after=mark) if "SWAPD_DEPLOYMENT" in item]
+    assert told.count(journal.DEPLOYMENT_STARTED) == 1, told
+    assert started.count("swapd blog") <= 2, started.names
     blog.assert_serves(packed.tree)
 
 

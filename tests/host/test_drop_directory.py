@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.host import journal
+from tests.host.conftest import Expected
 from tests.host.releases import Packed, describe_tree, make_tree, pack
-from tests.host.webhost import AUTHOR, Site, WebHost, assert_one_story
+from tests.host.webhost import AUTHOR, UPLOADER, Site, Way, WebHost, assert_one_story
 
 KEEP = 5  # releases, by default; more than that are deployed here
 
@@ -29,6 +30,43 @@ def test_zstd_goes_live(shop: Site, tmp_path: Path) -> None:
     compressed.write_bytes(shop.web.host.path(f"{inside}.zst").read_bytes())
     packed = Packed(packed.name, packed.tree, compressed)
     shop.assert_live(packed, shop.deploy(compressed))
+
+
+@pytest.mark.parametrize("way", [Way.RSYNC_INPLACE, Way.CURL_SFTP, Way.CURL_SCP], ids=lambda way: way.name.lower())
+def test_more_ways_of_uploading(shop: Site, way: Way, tmp_path: Path) -> None:
+    packed = pack(tmp_path, f"shop-{way.name.lower()}")
+    shop.assert_live(packed, shop.deploy(packed.tarball, way))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["mv", "/dev/shm/NAME"], ["mv", "/home/deploy/NAME"], ["ln", "/home/deploy/NAME"], ["cp", "/home/deploy/NAME"]],
+    ids=["mv-from-another-filesystem", "mv", "ln", "cp"],
+)
+def test_an_uploader_on_the_host_itself(shop: Site, command: list[str], tmp_path: Path) -> None:
+    packed = pack(tmp_path, f"shop-{command[0]}")
+    program, source = command[0], command[1].replace("NAME", packed.tarball.name)
+    shop.web.host.write(source, packed.tarball.read_bytes())
+    shop.web.run("chown", UPLOADER, source)
+    marker = shop.outcome_after(
+        lambda: shop.web.run(program, source, f"{shop.incoming}/", user=UPLOADER), packed.tarball.name
+    )
+    shop.assert_live(packed, marker)
+    shop.web.run("rm", "-f", source)
+
+
+def test_one_that_is_mounted_over_and_unmounted(web: WebHost, shop: Site, expected: Expected, tmp_path: Path) -> None:
+    """The unit has a mount namespace of its own, and sees what is mounted on the host."""
+    expected.warning(MESSAGE_ID=journal.WATCH_REBUILT)
+    beside = web.new_site("beside")
+    packed = [pack(tmp_path, "shop-over"), pack(tmp_path, "shop-under")]
+    options = web.run("stat", "--format=mode=%a,gid=%g", shop.incoming).strip()
+    for command in (["mount", "-t", "tmpfs", "-o", options, "swapd-test", shop.incoming], ["umount", shop.incoming]):
+        web.run(*command)
+        # The daemon looks at its watches before each ping of its watchdog, and when anything happens.
+        web.run("touch", f"{beside.incoming}/.hidden")
+        following = packed.pop(0)
+        shop.assert_live(following, shop.deploy(following.tarball))
 
 
 @pytest.mark.parametrize("order", ["sidecar-first", "tarball-first"])

@@ -19,7 +19,7 @@ from tests.host.webhost import AUTHOR, MPMS, UPLOADER, Marker, Site, Way, WebHos
 pytestmark = pytest.mark.parametrize("mpm", MPMS, scope="module")
 
 HAND_MADE = "made by hand"
-# How each way of uploading is combined with a kind of tarball.
+# How each way of uploading that differs for swapd is combined with a kind of tarball.
 SUFFIXES = {
     Way.SCP: ".tar.gz",
     Way.SCP_LEGACY: ".tgz",
@@ -73,7 +73,7 @@ def test_the_hand_made_tree_becomes_the_first_kept_release(shop: Site, old_tree:
     assert shop.web.run("stat", "--format=%U:%G", f"{shop.live}/index.html").strip() == "www-data:www-data"
 
 
-@pytest.mark.parametrize("way", list(Way), ids=lambda way: way.name.lower())
+@pytest.mark.parametrize("way", SUFFIXES, ids=lambda way: way.name.lower())
 def test_an_upload_goes_live(shop: Site, way: Way, tmp_path: Path) -> None:
     served = fetch(shop.web.host, shop.domain, MARK).body.decode().strip()
     name = f"shop-{way.name.lower()}"

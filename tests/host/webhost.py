@@ -11,7 +11,6 @@ import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from tests.host import journal
 from tests.host.machine import Host, wait_until
 from tests.host.releases import Packed, describe_tree, exact_modes
 from tests.host.visitors import served_differences
+from tests.host.ways import AUTHOR, UPLOADER, Way
 
-UPLOADER = "deploy"  # an ordinary user of the host, in the group swapd
-AUTHOR = "laptop"  # who sits elsewhere and has the key
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "apache2", "openssh-server", "openssh-client", "rsync")
+PACKAGES = ("systemd", "systemd-sysv", "dbus", "apache2", "openssh-server", "openssh-client", "rsync", "curl")
 MPMS = ("prefork", "worker", "event")
 OUTCOMES = ("live", "unchanged", "rejected", "failed", "rolled-back")
 DEPLOY_DEADLINE = 60.0  # seconds; it takes one
@@ -51,37 +49,6 @@ VHOST = """
     </Directory>
 </VirtualHost>
 """
-
-
-class Way(Enum):
-    """How a tarball comes to the host."""
-
-    SCP = "scp"  # over the SFTP protocol
-    SCP_LEGACY = "scp -O"
-    SFTP = "sftp put"
-    SFTP_RENAME = "sftp put, then rename"  # posix-rename@openssh.com: one rename
-    SFTP_LEGACY_RENAME = "sftp put, then rename -l"  # link and unlink
-    RSYNC = "rsync"
-    RSYNC_PARTIAL = "rsync --partial"
-
-    def command(self, source: str, target: str) -> tuple[list[str], str]:
-        """The author's command line, and what goes to its standard input."""
-        sftp = ["sftp", "-q", "-b", "-", "web"]
-        match self:
-            case Way.SCP:
-                return ["scp", "-q", source, f"web:{target}"], ""
-            case Way.SCP_LEGACY:
-                return ["scp", "-q", "-O", source, f"web:{target}"], ""
-            case Way.SFTP:
-                return sftp, f'put "{source}" "{target}"\n'
-            case Way.SFTP_RENAME:
-                return sftp, f'put "{source}" "{target}.part"\nrename "{target}.part" "{target}"\n'
-            case Way.SFTP_LEGACY_RENAME:
-                return sftp, f'put "{source}" "{target}.part"\nrename -l "{target}.part" "{target}"\n'
-            case Way.RSYNC:
-                return ["rsync", "--times", source, f"web:{target}"], ""
-            case Way.RSYNC_PARTIAL:
-                return ["rsync", "--times", "--partial", source, f"web:{target}"], ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +123,10 @@ class WebHost:
         shown = self.host.run("systemctl", "status", "--no-pager", "--full", "swapd", check=False).stdout
         return next((line.strip() for line in shown.splitlines() if line.strip().startswith("Status:")), "")
 
-    def send(self, way: Way, tarball: Path, target: str) -> None:
-        """The author uploads the file; ``target`` is its path on the host."""
+    def send(self, way: Way, tarball: Path, target: str, *, resuming: bool = False) -> None:
+        """The author uploads the file, or goes on with what was cut off; ``target`` is its path on the host."""
         with self._at_the_author(tarball) as source:
-            command, stdin = way.command(source, target)
+            command, stdin = way.resuming(source, target) if resuming else way.command(source, target)
             self.run(*command, user=AUTHOR, stdin=stdin, deadline=120)
 
     def send_slowly(
@@ -169,9 +136,8 @@ class WebHost:
         kilobytes = tarball.stat().st_size / 1000 / seconds
         with self._at_the_author(tarball) as source:
             command, stdin = way.command(source, target)
-            limit = f"--bwlimit={max(1, round(kilobytes))}" if command[0] == "rsync" else f"-l{round(8 * kilobytes)}"
             killed = ["timeout", "--signal=KILL", str(cut_off)] if cut_off else []
-            self.run(*killed, command[0], limit, *command[1:], user=AUTHOR, stdin=stdin, check=not killed)
+            self.run(*killed, *way.slowly(command, kilobytes), user=AUTHOR, stdin=stdin, check=not killed)
 
     @contextlib.contextmanager
     def _at_the_author(self, file: Path) -> Iterator[str]:

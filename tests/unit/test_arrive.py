@@ -377,3 +377,14 @@ def test_a_look_at_a_real_directory(tmp_path: Path) -> None:
     tarball.unlink()
     assert look(arrivals, site)[:2] == ([], None)
     assert arrivals.waiting() == {}
+
+
+def test_where_the_times_are_another_machines_quiet_is_counted_from_the_first_look(tmp_path: Path) -> None:
+    """Its clock may be slow, and what is written there this very moment look old."""
+    site = make_site(tmp_path, verify={"settle": "300ms"})
+    site.incoming.mkdir(parents=True)
+    write_tarball(site.incoming / "shop.tar.gz", site_content("one"))
+    wait_until(lambda: look(Arrivals({}), site)[0], "it to be quiet for long")
+    arrivals = Arrivals({})
+    assert look(arrivals, site, is_remote=True)[0] == []
+    wait_until(lambda: look(arrivals, site, is_remote=True)[0], "it to be quiet while it is looked at")

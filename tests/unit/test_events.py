@@ -144,6 +144,8 @@ def test_every_function_makes_an_event_for_people_and_programs() -> None:
         "pauser": 42,
         "path": "/var/spool/swapd/shop",
         "why": "it is gone",
+        "filesystem": "nfs4",
+        "seconds": 2.0,
     }
     made = 0
     for name, function in inspect.getmembers(events, inspect.isfunction):
