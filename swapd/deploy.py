@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from swapd.host import records
 from swapd.host.disks import Disks
-from swapd.host.files import is_tree, locked, remove_tree
+from swapd.host.files import is_tree, locked
 from swapd.host.refusals import explain
 from swapd.ledger import Context, Ledger
 from swapd.model import events
@@ -221,7 +221,7 @@ def prune_releases(site: Site, context: Context) -> SiteState:
 
 def _clean(site: Site, ledger: Ledger) -> None:
     try:
-        swap.abandon(site, ledger.deployment.id, ledger.deployment.swaps, remove_tree)
+        swap.abandon(site, ledger.deployment.id, ledger.deployment.swaps)
     except OSError as error:
         ledger.context.emit(events.degraded(f"cleaning up: {error.filename}: {error.strerror}", site.name))
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swapd.host.files import REMOVING, closing_descriptor, fsync_directory, identify, is_tree
+from swapd.host.files import REMOVING, closing_descriptor, fsync_directory, identify, is_tree, remove_tree
 from swapd.host.linux import RENAME_EXCHANGE, renameat2
 from swapd.host.refusals import explain
 from swapd.host.renames import is_half_swapped, is_swapped, swap_paths
@@ -248,12 +248,15 @@ def _put_away(site: Site, path: Path, intent: SwapIntent) -> None:
 
 
 def abandon(
-    site: Site, deployment: DeploymentId, intents: Sequence[SwapIntent], remove: Callable[[int, str], None]
+    site: Site,
+    deployment: DeploymentId,
+    intents: Sequence[SwapIntent],
+    remove: Callable[[int, str], None] = remove_tree,
 ) -> None:
     """Has everything removed that a deployment which did not go live left among the releases.
 
-    Never a tree that was live. ``remove`` is ``remove_tree``, or ``set_aside``, which takes no time: an extraction may
-    be next. Raises ``OSError``.
+    Never a tree that was live. ``remove`` may be ``set_aside``, which takes no time, where an extraction may be next.
+    Raises ``OSError``.
     """
     meant = {intent.swap.live: intent for intent in intents}
     for part in site.parts:
