@@ -23,7 +23,7 @@ def explain(error: OSError, directory: Path) -> Failed:
         return Failed(
             "no-inodes" if is_of_inodes else "no-space",
             f"{directory}: {error.strerror}; {left}",
-            f"{safe} Make room there, then {AGAIN}",
+            f"{safe} Make room there (or below it, where a pool or an image holds that disk), then {AGAIN}",
         )
     if error.errno == errno.EDQUOT:
         return Failed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import signal
 import socket
@@ -90,6 +91,16 @@ class Daemon:
         """The pids of its workers now."""
         threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
         return [int(pid) for thread in threads for pid in thread.read_text().split()]
+
+    def below_workers(self, name: str) -> list[int]:
+        """The pids of its workers' children of this name: ``swapd extract`` reads a tarball, ``zstd`` decompresses."""
+        found = []
+        for worker in self.workers():
+            with contextlib.suppress(OSError):  # it, or one of these, has just ended
+                for child in Path(f"/proc/{worker}/task/{worker}/children").read_text().split():
+                    if Path(f"/proc/{child}/comm").read_text().strip() == name:
+                        found.append(int(child))
+        return found
 
     def is_alive(self) -> bool:
         return self.process.poll() is None

@@ -35,8 +35,8 @@ def disk(kind: str, image: Path, place: Path, megabytes: int = 320, options: str
 def failing_disk(memory: Path, place: Path, takes: int = 14) -> Iterator[Path]:
     """An ext4 with 64 MiB free on a disk that takes ``takes`` MiB, and fails to write what is more than that.
 
-    Nothing of it is noticed by who writes, before that is to reach the disk. ``memory`` is where the disk is; neither
-    directory is there yet. Without a journal, whose failure would make the filesystem read-only.
+    Whoever writes notices nothing of it: the kernel does, once it writes back (EIO or ENOSPC). ``memory`` is where the
+    disk is; neither directory is there yet. Without a journal, whose failure would make the filesystem read-only.
     """
     with tmpfs(memory, f"size={takes}m"):
         image = memory / "image"

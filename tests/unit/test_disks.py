@@ -23,6 +23,7 @@ from tests.unit.test_prepare import extracted, go_on
 
 pytestmark = pytest.mark.root
 MIB = 1 << 20
+LOST = (errno.EIO, errno.ENOSPC)  # what a disk says that is full below the filesystem; either may come first
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def write_too_much(directory: Path) -> None:
 
 def tell_somebody_else(place: Path) -> None:
     """Another program's syncfs gets the error; who opens the disk after that gets none."""
-    with opened_directory(place) as descriptor, pytest.raises(OSError, match="Input/output error"):
+    with opened_directory(place) as descriptor, pytest.raises(OSError, match="syncfs"):
         syncfs(descriptor)
     with opened_directory(place) as descriptor:
         syncfs(descriptor)
@@ -50,9 +51,9 @@ def test_it_is_told_where_somebody_else_was_told_first(failing: Path, tmp_path: 
         disks.write_through()
         write_too_much(failing)
         tell_somebody_else(failing)
-        with pytest.raises(OSError, match="Input/output error") as caught:
+        with pytest.raises(OSError, match=str(failing)) as caught:
             disks.write_through()
-        assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(failing))
+        assert caught.value.errno in LOST
 
 
 def test_each_filesystem_is_held_once_and_let_go(tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_a_release_that_was_lost_is_not_staged(failing: Path) -> None:
         tell_somebody_else(failing)
         with pytest.raises(Failed) as caught:
             prepare(tree, site, disks, go_on)
-    assert caught.value.problem == "input-output-error"
+    assert caught.value.problem in ("input-output-error", "no-space")
     assert str(site.releases) in caught.value.message
 
 
