@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from swapd.model.release import (
     Upload,
     VerifiedTarball,
 )
+from swapd.model.room import NoRoom
 from swapd.stages.prepare import places, prepare
 from tests.support.mounts import tmpfs
 from tests.support.sites import make_site
@@ -327,8 +329,23 @@ class TestShared:
     def test_no_room_for_the_copy(self, site: Site) -> None:
         with tmpfs(site.live.parent, "size=1m"):
             write_tree(site.live, {"uploads/large": "x" * 600_000})
-            assert problem(site, Failed) == "no-space"
+            with pytest.raises(NoRoom) as caught:
+                staged(site)
+            assert re.search(r"has in uploads needs at least 585\.9 KiB; \S+ KiB are free", caught.value.message)
             assert texts(site.live) == {"uploads/large": "x" * 600_000}
+            assert os.listdir(site.shared_directory) == []
+
+    def test_a_copy_that_is_given_up_leaves_nothing(self, site: Site) -> None:
+        write_tree(site.live, {f"uploads/{at}": "x" * 100_000 for at in range(30)})
+
+        def stop() -> None:
+            if os.listdir(site.shared_directory / ".beginning-uploads"):
+                raise Interrupted("prepare")
+
+        site.live.parent.mkdir(exist_ok=True)
+        with pytest.raises(Interrupted):
+            prepared(extracted(site), site, stop)
+        assert os.listdir(site.shared_directory) == []
 
 
 @pytest.mark.root
@@ -340,8 +357,11 @@ def test_no_room_for_a_part_on_another_filesystem(tmp_path: Path) -> None:
         site.live.parent.mkdir()
         with pytest.raises(Failed) as caught:
             staged(site, {"index.php": "new", "cgi-bin/large": "x" * 2_000_000})
+        copied = os.listdir(other / "cgi.releases")
     assert caught.value.problem == "no-space"
-    assert caught.value.message.startswith(f"{other}/cgi.releases: ")
+    assert caught.value.message.startswith(f"{other}/cgi.releases: cgi-bin of ")
+    assert "needs at least 1.9 MiB; 1.0 MiB are free" in caught.value.message
+    assert not copied
 
 
 def test_it_can_be_interrupted(site: Site) -> None:
