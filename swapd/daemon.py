@@ -302,6 +302,8 @@ class Daemon:
             self._log.emit(events.configuration_refused(str(error)))
         else:
             self._trouble = ""
+            for desk in self._desks.values():
+                desk.retry_failed()
             self._log.emit(events.reloaded(list(self._desks)))
         self._notifier.ready()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from swapd.host import records
+from swapd.host.disks import Disks
 from swapd.host.files import is_tree, locked
 from swapd.host.refusals import explain
 from swapd.ledger import Context, Ledger
@@ -13,16 +15,26 @@ from swapd.model import events
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed, Interrupted, Rejected
 from swapd.model.record import Deployment, SiteState
-from swapd.model.release import ADOPTED, Release, Stage, StagedRelease, Tarball, Upload
+from swapd.model.release import (
+    ADOPTED,
+    ExtractedTree,
+    Release,
+    Stage,
+    StagedRelease,
+    Tarball,
+    Upload,
+    VerifiedTarball,
+)
+from swapd.model.room import NoRoom
 from swapd.recover import recover
 from swapd.stages import pause, swap
 from swapd.stages.admit import admit
 from swapd.stages.choose import choose
-from swapd.stages.claim import claim
-from swapd.stages.compare import find_newest, refuse_older
+from swapd.stages.claim import claim, confirm
+from swapd.stages.compare import refuse_older
 from swapd.stages.extract import extract
-from swapd.stages.prepare import prepare
-from swapd.stages.prune import prune, releases_to_prune
+from swapd.stages.prepare import places, prepare
+from swapd.stages.prune import has_leftovers, prune, releases_to_prune
 from swapd.stages.verify import verify
 
 RESTARTS = 4  # how often httpd may be restarted between being found and being stopped; each look takes some 100 ms
@@ -40,7 +52,8 @@ def deploy(site: Site, upload: Upload, context: Context, patience: float = 0.0) 
         recover(site, context)
         ledger = Ledger.open(site, context, upload)
         try:
-            return _deploy(site, upload, ledger)
+            with Disks() as disks:
+                return _deploy(site, upload, disks, ledger)
         except (Rejected, Failed) as error:
             _clean(site, ledger)
             return ledger.fail(error)
@@ -49,13 +62,15 @@ def deploy(site: Site, upload: Upload, context: Context, patience: float = 0.0) 
             return ledger.fail(explain(error, site.live.parent))
 
 
-def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
+def _deploy(site: Site, upload: Upload, disks: Disks, ledger: Ledger) -> Deployment:
     """Claim, verify, admit, extract, prepare, pause, swap, resume, record, prune."""
     context = ledger.context
     ledger.enter(Stage.CLAIM)
     claims = str(context.layout.claims(site.name))
-    with claim(upload, claims, site.verify.max_tarball, _reporter(ledger, Stage.CLAIM, 0)) as tarball:
+    report = _reporter(ledger, Stage.CLAIM, _size_of(upload))
+    with claim(upload, claims, site.verify.max_tarball, report) as tarball:
         ledger.know(tarball)
+        ledger.enter(Stage.VERIFY)
         verified = verify(tarball, site, lambda: _keep_going(ledger))
         ledger.know_signer(verified.signer)
         ledger.begin()
@@ -64,15 +79,13 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
             return ledger.end_unchanged()
         strategies = [choose(part).strategy for part in site.parts]
         ledger.enter(Stage.EXTRACT)
-        admit(verified, site)
-        report = _reporter(ledger, Stage.EXTRACT, tarball.size)
-        extracted = extract(verified, site, ledger.deployment.id, report)
+        disks.hold(places(site))
+        extracted = _extract(verified, site, ledger)
+    ledger.know_newest(extracted.newest)
     if site.verify.newer_only:
-        newest = find_newest(extracted, site)
-        refuse_older(newest, state.live)
-        ledger.know_newest(newest)
+        refuse_older(extracted.newest, state.live)
     ledger.enter(Stage.PREPARE)
-    staged = prepare(extracted, site, lambda: _keep_going(ledger))
+    staged = prepare(extracted, site, disks, lambda: _keep_going(ledger))
     release = _swap(site, staged, strategies, state, ledger)
     deployment = ledger.end_live(release)
     ledger.enter(Stage.PRUNE)
@@ -86,6 +99,35 @@ def _is_unchanged(site: Site, tarball: Tarball, state: SiteState) -> bool:
     if live is None or live.digest != tarball.digest or live.release != tarball.release:
         return False
     return all(is_tree(part.live, live.tree_at(str(part.live))) for part in site.parts)
+
+
+def _extract(verified: VerifiedTarball, site: Site, ledger: Ledger) -> ExtractedTree:
+    """The staging tree, made of the bytes that were verified."""
+    try:
+        extracted = _extract_where_room_is(verified, site, ledger)
+    except Rejected:
+        confirm(verified.tarball)  # else it is not the tarball's fault
+        raise
+    confirm(verified.tarball)
+    return extracted
+
+
+def _extract_where_room_is(verified: VerifiedTarball, site: Site, ledger: Ledger) -> ExtractedTree:
+    """The staging tree. Where there is no room for it, what crashes left is removed, and it is tried once more.
+
+    Not before: removing a tree right before an extraction makes that several times as slow (see ``prune``).
+    """
+    report = _reporter(ledger, Stage.EXTRACT, verified.tarball.size)
+    try:
+        admit(verified, site)
+        return extract(verified, site, ledger.deployment.id, report)
+    except NoRoom:
+        _clean(site, ledger)
+        if not has_leftovers(site):
+            raise
+    prune_releases(site, ledger.context)
+    admit(verified, site)
+    return extract(verified, site, ledger.deployment.id, report)
 
 
 def _swap(
@@ -182,6 +224,14 @@ def _clean(site: Site, ledger: Ledger) -> None:
         swap.abandon(site, ledger.deployment.id, ledger.deployment.swaps)
     except OSError as error:
         ledger.context.emit(events.degraded(f"cleaning up: {error.filename}: {error.strerror}", site.name))
+
+
+def _size_of(upload: Upload) -> int:
+    """For the progress, and for nothing else: whoever owns the upload may change it."""
+    try:
+        return os.stat(upload.path, follow_symlinks=False).st_size
+    except OSError:
+        return 0
 
 
 def _reporter(ledger: Ledger, stage: Stage, total: int) -> Callable[[int], None]:

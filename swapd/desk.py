@@ -20,7 +20,7 @@ from swapd.model.config import Site
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, LiveRelease
-from swapd.model.release import Outcome, SiteName, Upload, recorded_name
+from swapd.model.release import DeploymentId, Outcome, SiteName, Upload, recorded_name
 from swapd.model.room import RoomNeeded
 from swapd.model.status import SiteStatus
 from swapd.stages.arrive import Answer, Arrivals
@@ -36,7 +36,9 @@ class SiteDesk:
         self.site = site
         self._layout = layout
         self._needed: dict[str, RoomNeeded] = {}  # by the recorded name of an upload that failed for want of room
+        self._void: set[DeploymentId] = set()  # failures that are no answer any more
         self.arrivals = self._new_arrivals()
+        self.retry_failed()
         self.queue: deque[Upload] = deque()
         self.current: Upload | None = None
         self.worker: Coprocess | None = None
@@ -100,6 +102,8 @@ class SiteDesk:
         answered: dict[str, Answer] = {}
         self._needed.clear()
         for deployment in _answered(self._layout, self.site.name):
+            if deployment.id in self._void:
+                continue
             answered[deployment.file_name] = (deployment.fingerprint, deployment.sidecars)
             if deployment.needed is not None:
                 self._needed[deployment.file_name] = deployment.needed
@@ -110,6 +114,17 @@ class SiteDesk:
         self._needed.pop(recorded_name(upload.file_name), None)
         if needed is not None:
             self._needed[recorded_name(upload.file_name)] = RoomNeeded(**needed)
+
+    def retry_failed(self) -> None:
+        """Has what failed taken up again, once: who starts or reloads the daemon may well have mended this host.
+
+        Not what was rejected, nor what waits for room, which is known; nor what ended its workers: it might end more.
+        """
+        for deployment in _answered(self._layout, self.site.name):
+            is_failed = deployment.outcome is Outcome.FAILED and deployment.problem != "crashed"
+            if is_failed and deployment.needed is None and deployment.id not in self._void:
+                self._void.add(deployment.id)
+                self.arrivals.retry(deployment.file_name)
 
     def retry_where_room_is(self) -> bool:
         """Has what failed for want of room taken up again where there is room now; whether there was any."""

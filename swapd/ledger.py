@@ -130,8 +130,11 @@ class Ledger:
         self.deployment = replace(self.deployment, swaps=swaps)
         self._write()
 
-    def know_newest(self, newest: int) -> None:
-        """The time of the release's newest file; not written before ``intend``."""
+    def know_newest(self, newest: int | None) -> None:
+        """The time of the release's newest file, if it has one that tells; not written before ``intend``.
+
+        Also where nobody asks for it: `newer_only` may be switched on later, and compares what follows with this.
+        """
         self.deployment = replace(self.deployment, newest=newest)
 
     def know_pause(self, cost: PauseCost) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from swapd.host import records
-from swapd.host.files import sweep_temporaries
+from swapd.host.files import set_aside, sweep_temporaries
 from swapd.host.resume import resume_leftover
 from swapd.ledger import MAX_ATTEMPTS, Context, Ledger
 from swapd.model import events
@@ -13,6 +16,7 @@ from swapd.model.record import Deployment
 from swapd.model.release import Outcome, Release
 from swapd.stages import swap
 from swapd.stages.choose import sweep_probes
+from swapd.stages.claim import sweep_claims
 from swapd.stages.mark import sweep_markers
 
 
@@ -31,8 +35,8 @@ def recover(site: Site, context: Context) -> None:
     """Gives every deployment that a crash cut short its outcome; under the site's lock.
 
     After this the live path is one complete release. One whose swap was done is live, and what was left to do is
-    done; any other failed, and nothing of it is left. Does nothing, quickly, when there is nothing to do. Raises
-    ``Failed`` (``cannot-recover``), and is tried again before the next deployment.
+    done; any other failed, and what is left of it is the next prune's. Does nothing, quickly, when there is nothing to
+    do. Raises ``Failed`` (``cannot-recover``), and is tried again before the next deployment.
     """
     try:
         resume(context)
@@ -60,14 +64,19 @@ def recover(site: Site, context: Context) -> None:
 
 def _sweep(site: Site, context: Context) -> None:
     """Removes the temporary files that crashes left: nobody else writes there under the site's lock."""
-    try:
-        sweep_temporaries(context.layout.deployments(site.name))
-        sweep_temporaries(context.layout.site_state(site.name))
-        sweep_markers(site.incoming)
-        for part in site.parts:
-            sweep_probes(part)
-    except OSError as error:
-        context.emit(events.degraded(f"sweeping: {error.filename}: {error.strerror}", site.name))
+    layout = context.layout
+    sweeps: list[Callable[[], None]] = [
+        lambda: sweep_temporaries(layout.deployments(site.name)),
+        lambda: sweep_temporaries(layout.site_state(site.name)),
+        lambda: sweep_claims(layout.claims(site.name)),
+        lambda: sweep_markers(site.incoming),
+        *(partial(sweep_probes, part) for part in site.parts),
+    ]
+    for sweep in sweeps:
+        try:
+            sweep()
+        except OSError as error:
+            context.emit(events.degraded(f"sweeping: {error.filename}: {error.strerror}", site.name))
 
 
 def _was_swapped(site: Site, deployment: Deployment) -> bool:
@@ -87,9 +96,9 @@ def _complete(site: Site, ledger: Ledger) -> None:
 
 def _undo(site: Site, ledger: Ledger) -> None:
     deployment = ledger.deployment
-    swap.abandon(site, deployment.id, deployment.swaps)
+    swap.abandon(site, deployment.id, deployment.swaps, set_aside)
     what = deployment.release or deployment.file_name
-    message = f"{what} was not swapped when swapd crashed; what was staged has been removed"
+    message = f"{what} was not swapped when swapd crashed; what was staged is out of the way, and is removed later"
     ledger.context.emit(events.recovered(site.name, message, deployment.release))
     again = deployment.is_dropped and deployment.attempt < MAX_ATTEMPTS
     ledger.fail(

@@ -6,6 +6,7 @@ name that is not ASCII, and both have their limits.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,12 +25,17 @@ MEMBERS_PER_REPORT = 256
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What came of an archive: how many of each (links of both kinds), and the bytes of all files."""
+    """What came of an archive: how many of each (links of both kinds), and the bytes of all files.
+
+    ``newest`` is the latest time, in seconds since the epoch, that the archive gives a file; None where it gives none.
+    A time that was still to come when the extraction began is left out: it is a mistake, or a lie.
+    """
 
     files: int
     directories: int
     links: int
     bytes: int
+    newest: int | None = None
 
 
 def extract_archive(
@@ -90,6 +96,8 @@ class _Extraction:
         self._files = 0
         self._links = 0
         self._bytes = 0
+        self._began = int(time.time())
+        self._newest: int | None = None
 
     def read_members(self, report: Callable[[], None]) -> None:
         """Takes in all members, up to the archive's end."""
@@ -118,12 +126,14 @@ class _Extraction:
 
     def result(self) -> Extracted:
         """What was counted."""
-        return Extracted(self._files, self._tree.directories, self._links, self._bytes)
+        return Extracted(self._files, self._tree.directories, self._links, self._bytes, self._newest)
 
     def _add_file(self, member: Member, parts: Parts) -> None:
         self._tree.add_file(parts, self._reader.body(), is_executable=member.is_executable, mtime=member.mtime)
         self._files += 1
         self._bytes += member.size
+        if member.mtime is not None and member.mtime <= self._began:
+            self._newest = max(member.mtime, self._newest or 0)
 
     def _add_symlink(self, member: Member, parts: Parts | None) -> None:
         target = parse_target(member.target, member.name, self._max_depth, self._allow_links_to)

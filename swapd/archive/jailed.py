@@ -222,7 +222,7 @@ def _extract(
         with Stream(descriptor, compression, report, piped) as stream:
             jail.forbid_processes()
             found = extract_stream(stream, into, limits, strip_components)
-        answer = {"extracted": [found.files, found.directories, found.links, found.bytes]}
+        answer = {"extracted": [found.files, found.directories, found.links, found.bytes, found.newest]}
     except Rejected as rejected:
         answer = {"rejected": [[issue.problem, issue.message, issue.hint] for issue in rejected.issues]}
     except Failed as failed:
@@ -239,7 +239,9 @@ def _name(error: OSError) -> str | None:
 def _read_answer(answer: dict[str, Any]) -> Extracted:
     """What ``extract_archive`` would have returned, or raised."""
     if "extracted" in answer:
-        return Extracted(*map(int, answer["extracted"]))
+        files, directories, links, size, newest = answer["extracted"]
+        newest = None if newest is None else int(newest)
+        return Extracted(int(files), int(directories), int(links), int(size), newest)
     if "rejected" in answer:
         raise Rejected(Issue(*map(_tame, issue)) for issue in answer["rejected"])
     if "failed" in answer:

@@ -155,6 +155,12 @@ def locked(path: Path, what: str, patience: float = 0.0, gives_up: Callable[[], 
         os.close(descriptor)
 
 
+def set_aside(parent: int, name: str) -> None:
+    """Gives an entry of ``parent`` a name by which a prune removes it later; what is not there is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(name, f"{REMOVING}{os.urandom(8).hex()}", src_dir_fd=parent, dst_dir_fd=parent)
+
+
 def remove_tree(parent: int, name: str) -> None:
     """Removes a file, a link or a whole tree below the directory ``parent``; what is not there is fine.
 

@@ -30,6 +30,7 @@ PR_CAP_AMBIENT_CLEAR_ALL, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 4, 36
 LAST_CAPABILITY = 63  # of which a kernel has the first 41 or so, and says EINVAL to the others
 CLONE_NEWNET = 0x40000000
 STATX_BTIME = 0x800
+SYNC_FILE_RANGE_WAIT_BEFORE = 1
 MCL_CURRENT, MCL_ONFAULT = 1, 4
 
 
@@ -51,6 +52,14 @@ def renameat2(old: str, new: str, flags: int, *, old_dir: int = AT_FDCWD, new_di
 def syncfs(descriptor: int) -> None:
     """Writes the whole filesystem of ``descriptor`` through to its disk."""
     _check(_libc.syncfs(descriptor), "syncfs")
+
+
+def sync_file_range(descriptor: int, offset: int, count: int, flags: int) -> None:
+    """With ``SYNC_FILE_RANGE_WAIT_BEFORE``: waits for what of that range is being written back, and begins nothing.
+
+    Raises what writing back any part of the file met since ``descriptor`` was opened.
+    """
+    _check(_libc.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(count), flags), "sync_file_range")
 
 
 def fstatfs_type(descriptor: int) -> int:
@@ -151,6 +160,20 @@ def ficlone(destination: int, source: int) -> bool:
             return False
         raise
     return True
+
+
+def copy_file_range(source: int, destination: int, length: int) -> int:
+    """Copies up to so many bytes, from and to where the two stand, in the kernel or on a file server; how many.
+
+    0 at the end of ``source``, and where it cannot: across most filesystems, or below one that is not meant for files.
+    """
+    try:
+        return os.copy_file_range(source, destination, length)
+    except OSError as error:
+        # EPERM: a filter of system calls that does not know it.
+        if error.errno in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM):
+            return 0
+        raise
 
 
 def fideduperange(source: int, destination: int, offset: int, length: int) -> int:

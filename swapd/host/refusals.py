@@ -7,35 +7,36 @@ from pathlib import Path
 
 from swapd.host.room import read_room
 from swapd.model.errors import Failed
-from swapd.model.room import UNTOUCHED
+from swapd.model.room import UNTOUCHED, Room
 from swapd.model.units import format_size
+
+AGAIN = "touch the tarball, or reload swapd, to have it taken up again."
 
 
 def explain(error: OSError, directory: Path) -> Failed:
     """What a system call's refusal below ``directory`` means for the administrator."""
     safe = UNTOUCHED
     if error.errno == errno.ENOSPC:
-        room = read_room(directory)
-        is_of_inodes = room.free_inodes == 0
-        left = f"{format_size(room.free_bytes)} are free" + (" and no inode is" if is_of_inodes else "")
+        room = _find_room(directory)
+        is_of_inodes = room is not None and room.free_inodes == 0
+        left = _describe_free(room) + (" and no inode is" if is_of_inodes else "")
         return Failed(
             "no-inodes" if is_of_inodes else "no-space",
             f"{directory}: {error.strerror}; {left}",
-            f"{safe} Make room there, then touch the tarball to have it taken up again.",
+            f"{safe} Make room there (or below it, where a pool or an image holds that disk), then {AGAIN}",
         )
     if error.errno == errno.EDQUOT:
         return Failed(
             "quota-exceeded",
             f"{directory}: {error.strerror}: what the user, group, project or subvolume may have there is used up, "
-            f"whatever is free on the disk ({format_size(read_room(directory).free_bytes)})",
-            f"{safe} Raise that quota or remove old releases, then touch the tarball to have it taken up again.",
+            f"whatever is free on the disk ({_describe_free(_find_room(directory))})",
+            f"{safe} Raise that quota or remove old releases, then {AGAIN}",
         )
     if error.errno == errno.EIO:
         return Failed(
             "input-output-error",
             f"{error.filename or directory}: {error.strerror}: the disk below {directory} failed to read or write",
-            f"{safe} See the kernel's log (journalctl -k) and the disk's health; then touch the tarball to have it "
-            "taken up again.",
+            f"{safe} See the kernel's log (journalctl -k) and the disk's health; then {AGAIN}",
         )
     if error.errno == errno.EROFS:
         return Failed(
@@ -47,5 +48,17 @@ def explain(error: OSError, directory: Path) -> Failed:
     return Failed(
         "cannot-write",
         f"{error.filename or directory}: {error.strerror}",
-        f"{safe} Correct that, then touch the tarball to have it taken up again.",
+        f"{safe} Correct that, then {AGAIN}",
     )
+
+
+def _find_room(directory: Path) -> Room | None:
+    """What is free there; None where that cannot be known any more: the directory went away, or the disk fails."""
+    try:
+        return read_room(directory)
+    except OSError:
+        return None
+
+
+def _describe_free(room: Room | None) -> str:
+    return "what is free cannot be known" if room is None else f"{format_size(room.free_bytes)} are free"

@@ -166,7 +166,7 @@ class Deployment(Recorded):
     reason: str = ""
     hint: str = ""
     previous: ReleaseId | None = None
-    newest: int | None = None  # seconds since the epoch, of its newest file; where `newer_only` asks for it
+    newest: int | None = None  # seconds since the epoch, of its newest file, where the archive tells
     pause: PauseCost | None = None
     needed: RoomNeeded | None = None  # what must be free before the daemon tries again by itself
     swaps: tuple[SwapIntent, ...] = ()  # of each live path, the main one first

@@ -242,6 +242,7 @@ class ExtractedTree:
     tree: Tree
     files: int
     bytes: int
+    newest: int | None = None  # seconds since the epoch: the latest time that the archive gives one of its files
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,13 @@ import errno
 import hashlib
 import os
 import pwd
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from swapd.host import linux
-from swapd.host.files import closing_descriptor, fingerprint, opened
-from swapd.host.refusals import explain
+from swapd.host.files import closing_descriptor, fingerprint, opened, opened_directory
+from swapd.host.refusals import AGAIN, explain
 from swapd.host.room import RoomKeeper
 from swapd.host.sidecars import MAX_SIDECAR, read_beside, read_sums_text
 from swapd.model.errors import Failed, NotComplete, Rejected
@@ -34,10 +35,12 @@ from swapd.model.release import (
     parse_tarball_name,
     printable,
 )
+from swapd.model.room import UNTOUCHED
 from swapd.model.sidecars import parse_sidecar, parse_sums
 from swapd.model.units import format_size
 
 CHUNK = 1 << 20
+NAMED = ".claim-"  # a copy, for the instant in which it has a name
 
 
 @contextlib.contextmanager
@@ -50,7 +53,7 @@ def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int
     """
     name, compression = parse_tarball_name(upload.file_name)
     try:
-        copy = os.open(claims, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        copy = _open_nameless(claims)
     except OSError as error:
         raise _failed(upload, claims, error) from error
     with closing_descriptor(copy):
@@ -58,6 +61,7 @@ def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int
             directory = os.open(upload.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             with closing_descriptor(directory), opened(directory, upload.file_name) as (source, before):
                 _refuse_writer(upload, source)
+                _refuse_too_large(before.st_size, max_tarball)
                 expected, signatures = _read_sidecars(upload, directory)
                 digest, size = _copy(source, copy, max_tarball, _keeper(upload, claims, copy), progress)
                 if fingerprint(os.fstat(source)) != fingerprint(before):
@@ -82,12 +86,63 @@ def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int
         )
 
 
+def confirm(tarball: Tarball) -> None:
+    """After what read the copy: ``Failed`` (``input-output-error``) where it may not have read what was digested.
+
+    A page that could not be written to the disk may be dropped from memory, and is then read from the disk as it was.
+    """
+    try:
+        linux.sync_file_range(tarball.descriptor, 0, 1, linux.SYNC_FILE_RANGE_WAIT_BEFORE)
+    except OSError as error:
+        raise Failed(
+            "input-output-error",
+            f"the private copy of {printable(tarball.upload.file_name)} did not reach its disk: {error.strerror}",
+            f"{UNTOUCHED} A disk is failing, that of swapd's own state: see the kernel's log (journalctl -k); then "
+            f"{AGAIN}",
+        ) from error
+
+
+def _open_nameless(directory: str) -> int:
+    """A new file without a name, so that nobody else finds it and a crash leaves nothing of it."""
+    try:
+        return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        # A filesystem that has none, such as many FUSE ones, says the first; a kernel that does not know it the second.
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise
+    path = os.path.join(directory, f"{NAMED}{secrets.token_hex(8)}")
+    copy = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.unlink(path)
+    except OSError:
+        os.close(copy)
+        raise
+    return copy
+
+
+def sweep_claims(claims: Path) -> None:
+    """Removes what a crash left where a copy needs a name for an instant; under the site's lock."""
+    with opened_directory(claims) as directory:
+        for name in os.listdir(directory):
+            if name.startswith(NAMED):
+                os.unlink(name, dir_fd=directory)
+
+
+def _refuse_too_large(size: int, limit: int) -> None:
+    if size > limit:
+        raise Rejected.because(
+            "tarball-too-large",
+            f"the tarball has {format_size(size)} ({size} bytes), and max_tarball = {format_size(limit)}",
+            "Make it smaller, or raise [verify] max_tarball in the site's configuration.",
+        )
+
+
 def _failed(upload: Upload, claims: str, error: OSError) -> Failed:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return explain(error, Path(claims))
-    hint = "The upload and the live release are untouched."
+    hint = UNTOUCHED
     if error.errno == errno.EIO:
-        hint += f" A disk is failing, under the upload or under {claims}: see the kernel's log, then touch the tarball."
+        hint += f" A disk is failing, under the upload or under {claims}: see the kernel's log, then {AGAIN}"
     return Failed("cannot-claim", f"{printable(upload.file_name)} cannot be copied: {error.strerror}", hint)
 
 
@@ -106,26 +161,39 @@ def _copy(
     """Copies and digests in one pass; where the filesystem shares blocks, only the digest is computed."""
     is_shared = linux.ficlone(copy, source)
     if not is_shared:
-        keeper.refuse_lack(min(os.fstat(source).st_size, limit), 0)
+        keeper.refuse_lack(os.fstat(source).st_size, 0)
     digest = hashlib.sha256()
     size = 0
-    while chunk := os.read(copy if is_shared else source, CHUNK):
+    for chunk in _pieces(copy) if is_shared else _copied_pieces(source, copy):
         size += len(chunk)
-        if size > limit:
-            raise Rejected.because(
-                "tarball-too-large",
-                f"the tarball is larger than max_tarball = {format_size(limit)}",
-                "Make it smaller, or raise [verify] max_tarball in the site's configuration.",
-            )
+        _refuse_too_large(size, limit)  # one that grows while it is read
         digest.update(chunk)
-        rest = memoryview(b"" if is_shared else chunk)
-        while rest:
-            rest = rest[os.write(copy, rest) :]
         if not is_shared:
             keeper.keep_room()
         progress(size)
     os.lseek(copy, 0, os.SEEK_SET)
     return Digest(digest.hexdigest()), size
+
+
+def _pieces(descriptor: int) -> Iterator[bytes]:
+    while chunk := os.read(descriptor, CHUNK):
+        yield chunk
+
+
+def _copied_pieces(source: int, copy: int) -> Iterator[bytes]:
+    """The bytes as they come to be in the copy: put there by the kernel and read from it, or by us where that cannot.
+
+    On one machine's disks either takes as long as the other; a file server copies without sending.
+    """
+    at = 0
+    while done := linux.copy_file_range(source, copy, CHUNK):
+        yield os.pread(copy, done, at)
+        at += done
+    for chunk in _pieces(source):
+        rest = memoryview(chunk)
+        while rest:
+            rest = rest[os.write(copy, rest) :]
+        yield chunk
 
 
 def _read_sidecars(upload: Upload, directory: int) -> tuple[Digest | None, tuple[Signature, ...]]:

@@ -49,4 +49,4 @@ def extract(
             )
     except OSError as error:
         raise explain(error, site.releases) from error
-    return ExtractedTree(verified, Tree(staging), extracted.files, extracted.bytes)
+    return ExtractedTree(verified, Tree(staging), extracted.files, extracted.bytes, extracted.newest)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import stat
 import time
 import tomllib
 from collections.abc import Callable, Collection
@@ -182,13 +183,16 @@ def announce(incoming: Path) -> None:
 
 
 def sweep_markers(incoming: Path) -> None:
-    """Removes the temporary files that a crash left in the drop directory, and gives an upload its name back."""
+    """Removes the temporary files that a crash left in the drop directory, and gives an upload its name back.
+
+    Not directories, which we never make: an uploader may have given one such a name, and it can be linked nowhere.
+    """
     with opened_directory(incoming) as directory:
         for name in os.listdir(directory):
             if name.startswith(OWN):
-                with contextlib.suppress(FileNotFoundError):
-                    age = time.time() - os.stat(name, dir_fd=directory, follow_symlinks=False).st_ctime
-                    if age > SWEPT_AGE:
+                with contextlib.suppress(OSError):  # of this one; the others are no worse for it
+                    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                    if not stat.S_ISDIR(status.st_mode) and time.time() - status.st_ctime > SWEPT_AGE:
                         _, aside, original = name.partition(ASIDE)
                         if aside:
                             _put_back(directory, name, original)

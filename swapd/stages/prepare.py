@@ -20,10 +20,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from swapd.host.copying import copy_entry
+from swapd.host.copying import copy_entry, copy_within_room
+from swapd.host.disks import Disks
 from swapd.host.files import closing_descriptor, opened_directory, remove_tree
 from swapd.host.labels import has_labels, label
-from swapd.host.linux import syncfs
 from swapd.host.refusals import explain
 from swapd.host.reuse import reuse
 from swapd.model.config import Mtime, Reuse, Site
@@ -33,21 +33,28 @@ from swapd.model.release import ExtractedTree, StagedRelease, Tree, printable
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def prepare(extracted: ExtractedTree, site: Site, keep_going: Callable[[], None]) -> StagedRelease:
+def places(site: Site) -> list[Path]:
+    """A directory on each filesystem that a release is written to, for ``Disks.hold`` before the extraction."""
+    shared = site.shared_directory if site.shared_directory.is_dir() else site.live.parent
+    return [*(part.releases for part in site.parts), *([shared] if site.shared else [])]
+
+
+def prepare(extracted: ExtractedTree, site: Site, disks: Disks, keep_going: Callable[[], None]) -> StagedRelease:
     """The trees, fit to be live and written through to the disk, still under their staging name.
 
-    ``keep_going`` is called now and then, and may raise. ``Rejected`` (``missing-content``) when the release lacks
-    what ``must_contain`` or a ``[[path]]`` names; ``Failed`` when this host cannot do it.
+    ``disks`` holds the site's ``places`` since before the extraction. ``keep_going`` is called now and then, and may
+    raise. ``Rejected`` (``missing-content``) when the release lacks what ``must_contain`` or a ``[[path]]`` names;
+    ``Failed`` when this host cannot do it, among it ``NoRoom`` where something is copied.
     """
     root = extracted.tree.path
     _check_content(root, site)
     try:
         for path in site.shared:
-            _link_shared(root, site, path, _find_owner(site))
+            _link_shared(root, site, path, _find_owner(site), keep_going)
         trees = []
         # The main part last: until then, the others are in it.
         for part in reversed(site.parts):
-            tree = _take_out(root, part) if part.part else root
+            tree = _take_out(root, part, keep_going) if part.part else root
             # While nobody but us can change the tree.
             if site.reuse is Reuse.AUTO:
                 reuse(tree, part.live, keep_going)
@@ -56,8 +63,7 @@ def prepare(extracted: ExtractedTree, site: Site, keep_going: Callable[[], None]
             times = _release_time(tree, part) if site.mtime is Mtime.RELEASE else None
             _apply(tree, _find_owner(part), times, keep_going)
             trees.append(Tree(tree))
-        for tree in {path.stat().st_dev: path for path in (tree.path for tree in trees)}.values():
-            _sync(tree)
+        disks.write_through()
     except PermissionError as error:
         raise Failed(
             "cannot-give-owner",
@@ -97,7 +103,7 @@ def _is_directory(root: Path, inner: str) -> bool:
     return True
 
 
-def _take_out(root: Path, part: Site) -> Path:
+def _take_out(root: Path, part: Site, keep_going: Callable[[], None]) -> Path:
     """Moves a part of the release to where its live path's releases are, under the staging name; where it is then.
 
     On another filesystem it is copied. Nobody but us can change either directory yet.
@@ -110,17 +116,12 @@ def _take_out(root: Path, part: Site) -> Path:
             raise
         with opened_directory(source.parent) as old, opened_directory(part.releases) as new:
             try:
-                copy_entry(old, source.name, new, staging.name)
+                what = f"{part.part} of {root.name}"
+                copy_within_room(old, source.name, new, staging.name, part.releases, what, keep_going)
             except OSError as failure:
                 raise explain(failure, part.releases) from failure  # that disk is full, not the main part's
             remove_tree(old, source.name)
     return staging
-
-
-def _sync(tree: Path) -> None:
-    """Writes the tree's whole filesystem through to the disk."""
-    with opened_directory(tree) as descriptor:
-        syncfs(descriptor)
 
 
 def _find_owner(site: Site) -> tuple[int, int]:
@@ -201,7 +202,7 @@ def _give(name: str, directory: int, owner: tuple[int, int], release_time: int |
         os.utime(name, ns=(release_time, release_time), dir_fd=directory, follow_symlinks=False)
 
 
-def _link_shared(root: Path, site: Site, inner: str, owner: tuple[int, int]) -> None:
+def _link_shared(root: Path, site: Site, inner: str, owner: tuple[int, int], keep_going: Callable[[], None]) -> None:
     """Makes ``inner`` of the release a link to what outlives releases, which is made at the first deployment.
 
     It begins as a copy of what the live tree has there, so that nothing that visitors uploaded is lost; else as what
@@ -214,22 +215,29 @@ def _link_shared(root: Path, site: Site, inner: str, owner: tuple[int, int]) -> 
         site.shared_directory.mkdir(mode=0o755, exist_ok=True)
         with _opened_parent(site.shared_directory, inner, None) as in_shared:
             if not _is_there(in_shared, outlives.name):
-                _begin_shared(site, inner, in_release, in_shared, owner)
+                _begin_shared(site, inner, in_release, in_shared, owner, keep_going)
         remove_tree(in_release, place.name)
         os.symlink(outlives, place.name, dir_fd=in_release)
 
 
-def _begin_shared(site: Site, inner: str, in_release: int, in_shared: int, owner: tuple[int, int]) -> None:
+def _begin_shared(
+    site: Site, inner: str, in_release: int, in_shared: int, owner: tuple[int, int], keep_going: Callable[[], None]
+) -> None:
     name = Path(inner).name
     beginning = f".beginning-{name}"[:255]
     remove_tree(in_shared, beginning)
     live = _find_live_parent(site, inner)
-    if live is not None:
-        with closing_descriptor(live):
-            copy_entry(live, name, in_shared, beginning)
-    elif _is_there(in_release, name):
-        copy_entry(in_release, name, in_shared, beginning)
-        _give_all(in_shared, beginning, owner)
+    try:
+        if live is not None:
+            what = f"the copy of what {site.live} has in {inner}"
+            with closing_descriptor(live):
+                copy_within_room(live, name, in_shared, beginning, site.shared_directory, what, keep_going)
+        elif _is_there(in_release, name):
+            copy_entry(in_release, name, in_shared, beginning, keep_going)
+            _give_all(in_shared, beginning, owner)
+    except BaseException:
+        remove_tree(in_shared, beginning)  # it may be large, and is of no use
+        raise
     if not _is_there(in_shared, beginning):
         os.mkdir(beginning, 0o755, dir_fd=in_shared)
         _give(beginning, in_shared, owner, None)

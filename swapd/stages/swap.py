@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -247,17 +247,25 @@ def _put_away(site: Site, path: Path, intent: SwapIntent) -> None:
         os.rename(path, kept)
 
 
-def abandon(site: Site, deployment: DeploymentId, intents: Sequence[SwapIntent]) -> None:
-    """Removes what a deployment that did not go live left among the releases; never a tree that was live.
+def abandon(
+    site: Site,
+    deployment: DeploymentId,
+    intents: Sequence[SwapIntent],
+    remove: Callable[[int, str], None] = remove_tree,
+) -> None:
+    """Has everything removed that a deployment which did not go live left among the releases.
 
+    Never a tree that was live. ``remove`` may be ``set_aside``, which takes no time, where an extraction may be next.
     Raises ``OSError``.
     """
     meant = {intent.swap.live: intent for intent in intents}
     for part in site.parts:
-        _abandon(part, deployment, meant.get(str(part.live)))
+        _abandon(part, deployment, meant.get(str(part.live)), remove)
 
 
-def _abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None) -> None:
+def _abandon(
+    site: Site, deployment: DeploymentId, intent: SwapIntent | None, remove: Callable[[int, str], None]
+) -> None:
     if intent is not None and is_swapped(intent.swap):
         return
     staging = site.releases / f".staging-{deployment}"
@@ -281,4 +289,4 @@ def _abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None) ->
                 or intent.outgoing_tree is None
                 or not is_tree(site.releases / name, intent.outgoing_tree)
             ):
-                remove_tree(releases, name)
+                remove(releases, name)

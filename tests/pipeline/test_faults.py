@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Daemon
 from tests.support.httpd import Httpd
 from tests.support.mounts import tmpfs
 from tests.support.sites import Scratch, leftovers
@@ -37,40 +35,87 @@ def big(tmp_path: Path) -> Path:
     )
 
 
-def children(pid: int) -> dict[int, str]:
-    """The names of a process's children."""
-    found = {}
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        with contextlib.suppress(OSError):  # it has just ended
-            found[int(child)] = Path(f"/proc/{child}/comm").read_text().strip()
-    return found
+@pytest.fixture(scope="session")
+def large_zstd(large: Path) -> Path:
+    """The same tree, decompressed by the program zstd."""
+    path = large.with_name("large.tar.zst")
+    subprocess.run(["zstd", "-q", "-f", large, "-o", path], check=True)
+    return path
 
 
-def find_extractor(daemon: Daemon) -> int | None:
-    """The process that reads the tarball: a child of the worker."""
-    below = [children(worker) for worker in daemon.workers()]
-    return next((pid for each in below for pid, name in each.items() if name == "swapd extract"), None)
+def files_in_staging(scratch: Scratch) -> int:
+    return sum(len(os.listdir(path)) for path in scratch.releases().glob(".staging-*/data/*"))
 
 
-def test_an_extraction_that_is_killed_has_failed_and_can_be_had_again(scratch: Scratch, large: Path) -> None:
-    """As the kernel does when memory runs out."""
-    live = write_tree(scratch.live(), OLD)
+EXTRACTOR, DECOMPRESSOR = "swapd extract", "zstd"
+
+
+@pytest.mark.parametrize("files", [0, 1500])
+@pytest.mark.parametrize(
+    ("victim", "problem"), [(EXTRACTOR, "extractor-killed"), (DECOMPRESSOR, "zstd-failed")], ids=["extract", "zstd"]
+)
+def test_a_child_that_is_killed_has_failed_and_can_be_had_again(
+    plot: Plot, large_zstd: Path, victim: str, problem: str, files: int
+) -> None:
+    """As the kernel does when memory runs out, at any moment."""
+    scratch = plot()
+    live, daemon = write_tree(scratch.live(), OLD), scratch.daemon
     before, owner = snapshot(live), (live.stat().st_uid, live.stat().st_gid)
-    incoming = scratch.add_site()
-    daemon = scratch.start_daemon()
-    upload = drop(large, incoming)
-    os.kill(wait_until(lambda: find_extractor(daemon), "a tarball is extracted"), signal.SIGKILL)
-    marker = scratch.wait_marker(f"{large.name}.failed")
-    assert marker["problem"] == "extractor-killed"
+    upload = drop(large_zstd, scratch.incoming)
+    pid = wait_until(lambda: daemon.below_workers(victim), f"{victim} at work")[0]
+    wait_until(lambda: files_in_staging(scratch) >= files, f"{files} files")
+    os.kill(pid, signal.SIGKILL)
+    marker = scratch.wait_marker(f"{upload.name}.failed")
+    assert marker["problem"] == problem
     assert "SIGKILL" in marker["reason"]
     assert snapshot(live) == before
+    assert upload.read_bytes() == large_zstd.read_bytes()
     assert os.listdir(f"{live}.releases") == []
-    assert find_extractor(daemon) is None
+    assert daemon.below_workers(EXTRACTOR) == daemon.below_workers(DECOMPRESSOR) == []
     touch(upload)
-    scratch.wait_marker(f"{large.name}.live")
+    scratch.wait_marker(f"{upload.name}.live")
     # Not the uid that an extraction by root may have.
     assert {(path.lstat().st_uid, path.lstat().st_gid) for path in (live, *live.rglob("*"))} == {owner}
-    daemon.stop()
+
+
+def test_everything_that_extracts_ends_with_the_daemon(scratch: Scratch, large_zstd: Path) -> None:
+    """However that ends, and whatever the children are doing: here they are stopped, and would never end."""
+    write_tree(scratch.live(), OLD)
+    incoming = scratch.add_site()
+    daemon = scratch.start_daemon()
+    drop(large_zstd, incoming)
+    wait_until(lambda: files_in_staging(scratch) > 100, "a tarball is extracted")
+    pids = [*daemon.workers(), *daemon.below_workers(EXTRACTOR), *daemon.below_workers(DECOMPRESSOR)]
+    assert len(pids) == 3
+    for pid in pids[1:]:
+        os.kill(pid, signal.SIGSTOP)
+    daemon.kill()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "all of them to end")
+    assert texts(scratch.live()) == OLD
+    scratch.start_daemon()
+    scratch.wait_marker(f"{large_zstd.name}.live")
+    wait_until(lambda: leftovers(scratch.releases()) == [], "what was left to be removed")
+
+
+@pytest.mark.parametrize("told_by", ["reload", "start"])
+def test_what_failed_is_taken_up_again_when_the_host_was_mended(scratch: Scratch, one: Path, told_by: str) -> None:
+    incoming = scratch.add_site()
+    daemon = scratch.start_daemon()
+    scratch.live().write_text("in the way")
+    upload = drop(one, incoming)
+    bad = incoming / "bad-1.tar.gz"
+    bad.write_bytes(b"no tarball")
+    assert scratch.wait_marker(f"{one.name}.failed")["problem"] == "live-is-a-file"
+    rejected = scratch.wait_marker(f"{bad.name}.rejected")
+    scratch.live().unlink()
+    if told_by == "start":
+        daemon.stop()
+        scratch.start_daemon()
+    else:
+        daemon.reload()
+    scratch.wait_marker(f"{one.name}.live")
+    wait_until(lambda: not upload.exists(), "the upload to be removed")
+    assert scratch.markers()[f"{bad.name}.rejected"] == rejected, "what is wrong with a tarball no host can mend"
 
 
 @pytest.mark.root

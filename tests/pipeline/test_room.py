@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from swapd.host.files import opened_directory
-from tests.support.disks import disk
+from swapd.host.linux import syncfs
+from tests.support.disks import disk, failing_disk
+from tests.support.httpd import state_of
 from tests.support.mounts import tmpfs
 from tests.support.sites import Scratch, leftovers
 from tests.support.tarballs import drop, large_content, site_content, touch, write_tarball
@@ -208,6 +210,57 @@ def test_a_disk_that_fails(scratch: Scratch, tmp_path: Path, noise: Path) -> Non
         scratch.wait_marker(f"{noise.name}.live")
         daemon.stop()
         assert leftovers(releases) == []
+
+
+def test_a_release_that_does_not_reach_its_disk(scratch: Scratch, tmp_path: Path, noise: Path) -> None:
+    """Every write is taken and lost later, and the one error that says so goes to somebody else."""
+    with failing_disk(tmp_path / "memory", scratch.www / "failing") as place:
+        scratch.add_site(live=str(place / "shop"))
+        live = write_tree(place / "shop", OLD)
+        before = snapshot(live)
+        with opened_directory(place) as directory:
+            syncfs(directory)
+        daemon = scratch.start_daemon()
+        upload = drop(noise, scratch.incoming)
+        extractor = wait_until(lambda: daemon.below_workers("swapd extract"), "the extraction")[0]
+        (worker,) = daemon.workers()
+        os.kill(worker, signal.SIGSTOP)
+        wait_until(lambda: state_of(extractor) == "Z", "all of it to be written")
+        with opened_directory(place) as directory, pytest.raises(OSError, match="syncfs"):
+            syncfs(directory)
+        os.kill(worker, signal.SIGCONT)
+        marker = scratch.wait_marker(f"{noise.name}.failed")
+        assert marker["problem"] in ("input-output-error", "no-space"), "whichever the disk came to first"
+        assert str(place) in marker["reason"]
+        assert snapshot(live) == before
+        assert upload.read_bytes() == noise.read_bytes()
+        assert leftovers(place / "shop.releases") == []
+        daemon.stop()
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
+def test_what_a_crash_left_goes_first_where_there_is_no_room(scratch: Scratch, tmp_path: Path, suffix: str) -> None:
+    """Whether that is known before the extraction or found amid it."""
+    with tmpfs(scratch.www / "small", "size=64m") as small:
+        scratch.add_site(live=str(small / "shop"))
+        write_tree(small / "shop", OLD)
+        (small / "shop.releases/.removing-0123").mkdir(parents=True)
+        (small / "shop.releases/.removing-0123/much").write_bytes(bytes(30 << 20))
+        fill(small, 16 * MIB)
+        done = scratch.run("deploy", "shop", write_tarball(tmp_path / f"noise-2{suffix}", large_content(24)))
+        assert done.returncode == 0, done.stderr
+        assert leftovers(small / "shop.releases") == []
+
+
+@pytest.mark.soak
+def test_room_is_looked_for_now_and_then(scratch: Scratch, tmp_path: Path, noise: Path) -> None:
+    """By a daemon that nobody tells anything: every 30 s."""
+    with tmpfs(scratch.www / "small", "size=64m") as small:
+        squeezed = Squeezed(scratch, small, tmp_path)
+        filler = fill(small, 16 * MIB)
+        squeezed.refuse(noise)
+        filler.unlink()
+        wait_until(lambda: f"{noise.name}.live" in scratch.markers(), "it to be taken up again", patience=90)
 
 
 @pytest.mark.parametrize("kind", ["btrfs", "xfs"])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
+import tarfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -241,3 +244,31 @@ def test_a_release_that_is_older_than_the_live_one(plot: Plot, tmp_path: Path) -
     live = scratch.state().live
     assert live is not None
     assert live.newest == 1_700_000_001
+
+
+def test_a_replay_right_after_that_is_forbidden(plot: Plot, tmp_path: Path) -> None:
+    """What is live came while nobody asked for its age; the old one has a file of tomorrow, which tells nothing."""
+    scratch = plot()
+    ahead = int(time.time()) + 86_400
+    for name, mtimes in (("new", [1_700_000_000]), ("old", [1_600_000_000, ahead]), ("dateless", [ahead])):
+        content = {f"{at}.html": (name, mtime) for at, mtime in enumerate(mtimes)}
+        (tmp_path / f"{name}.tar").write_bytes(pack_times(content))
+    drop(tmp_path / "new.tar", scratch.incoming)
+    scratch.wait_marker("new.tar.live")
+    scratch.configure(verify={"newer_only": True})
+    scratch.daemon.reload()
+    for name, problem in (("old", "older-than-live"), ("dateless", "age-unknown")):
+        drop(tmp_path / f"{name}.tar", scratch.incoming)
+        assert scratch.wait_marker(f"{name}.tar.rejected")["problem"] == problem
+    assert texts(scratch.live()) == {"0.html": "new"}
+
+
+def pack_times(content: dict[str, tuple[str, int]]) -> bytes:
+    """A tarball whose files have a time each."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, (text, mtime) in content.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(text), mtime
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return buffer.getvalue()

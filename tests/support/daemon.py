@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import signal
 import socket
@@ -100,6 +101,16 @@ class Daemon:
     def workers(self) -> list[int]:
         """The pids of its workers now."""
         return workers_of(self.process.pid)
+
+    def below_workers(self, name: str) -> list[int]:
+        """The pids of its workers' children of this name: ``swapd extract`` reads a tarball, ``zstd`` decompresses."""
+        found = []
+        for worker in self.workers():
+            with contextlib.suppress(OSError):  # it, or one of these, has just ended
+                for child in Path(f"/proc/{worker}/task/{worker}/children").read_text().split():
+                    if Path(f"/proc/{child}/comm").read_text().strip() == name:
+                        found.append(int(child))
+        return found
 
     def is_alive(self) -> bool:
         return self.process.poll() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import socket
@@ -21,8 +22,10 @@ from swapd.host.linux import has_writer
 from swapd.model.errors import Failed, NotComplete, Rejected
 from swapd.model.release import Compression, Signature, Tarball, Upload
 from swapd.model.sidecars import parse_sidecar
-from swapd.stages.claim import claim
+from swapd.stages.claim import claim, sweep_claims
+from tests.support.disks import disk
 from tests.support.httpd import PROJECT
+from tests.support.mounts import tmpfs
 from tests.support.waiting import wait_until
 
 LIMIT = 1 << 24
@@ -126,15 +129,61 @@ def test_the_largest_that_may_be(drop: Drop) -> None:
     drop.put(content=b"x" * 5000)
     with drop.claim(limit=5000) as tarball:
         assert tarball.size == 5000
-    assert drop.problem(Rejected, limit=4999) == "tarball-too-large"
+    told: list[int] = []
+    with pytest.raises(Rejected) as caught, drop.claim(limit=4999, progress=told.append):
+        pass
+    assert caught.value.problem == "tarball-too-large"
+    assert "4.9 KiB (5000 bytes), and max_tarball = 4.9 KiB" in caught.value.message
+    assert told == [], "not a byte of it was copied"
 
 
-def test_a_filesystem_that_shares_blocks(tmp_path: Path) -> None:
-    """Where the kernel can share them; the bytes and the digest are the same either way."""
-    drop = Drop(tmp_path)
-    drop.put(content=os.urandom(1 << 20))
-    with drop.claim() as first:
-        assert hashlib.sha256(os.pread(first.descriptor, 1 << 24, 0)).hexdigest() == first.digest
+@pytest.mark.root
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "another"])
+def test_whatever_the_filesystem_can(tmp_path: Path, kind: str) -> None:
+    """Shares blocks, copies in the kernel, or neither: from one filesystem to another."""
+    root = tmp_path / "disk"
+    with tmpfs(root) if kind == "another" else disk(kind, tmp_path / "image", root):
+        drop = Drop(root)
+        if kind == "another":
+            drop.incoming = tmp_path
+        content = os.urandom(5 << 20)
+        drop.put(content=content)
+        told: list[int] = []
+        os.sync()
+        before = os.statvfs(root).f_bfree
+        with drop.claim(progress=told.append) as tarball:
+            assert os.pread(tarball.descriptor, 1 << 24, 0) == content
+            assert tarball.digest == hashlib.sha256(content).hexdigest()
+            assert told == [at << 20 for at in range(1, 6)]
+            assert os.lseek(tarball.descriptor, 0, os.SEEK_CUR) == 0
+            os.sync()
+            taken = (before - os.statvfs(root).f_bfree) * os.statvfs(root).f_frsize
+            assert taken < 1 << 20 if kind in ("xfs", "btrfs") else taken >= 5 << 20
+
+
+def test_a_filesystem_without_files_without_names(drop: Drop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many FUSE ones are; simulated, for want of one here."""
+    opening = os.open
+
+    def open_(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported", path)
+        return opening(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", open_)
+    drop.put()
+    with drop.claim() as tarball:
+        assert os.listdir(drop.claims) == [], "a crash leaves nothing of it"
+        status = os.fstat(tarball.descriptor)
+        assert (status.st_nlink, stat.S_IMODE(status.st_mode)) == (0, 0o600)
+        assert tarball.digest == DIGEST
+
+
+def test_what_a_crash_left_of_a_copy_goes(drop: Drop) -> None:
+    (drop.claims / ".claim-0123456789abcdef").touch()
+    (drop.claims / "notes").touch()
+    sweep_claims(drop.claims)
+    assert os.listdir(drop.claims) == ["notes"]
 
 
 class TestHostileNames:
@@ -156,6 +205,26 @@ class TestHostileNames:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(drop.incoming / "shop.tar.gz"))
             assert drop.problem(Rejected) == "not-a-regular-file"
+
+    @pytest.mark.parametrize("kind", ["fifo", "link", "file"])
+    def test_a_name_that_becomes_something_else_between_the_look_and_the_open(
+        self, drop: Drop, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """At the worst moment, which no race meets often enough: what was looked at is what is read."""
+        path, other = drop.put(), drop.incoming / ".other"
+        opening = os.open
+
+        def open_(name: Any, flags: int, *more: Any, **named: Any) -> int:
+            descriptor = opening(name, flags, *more, **named)
+            if flags & os.O_PATH and name == path.name:
+                {"fifo": os.mkfifo, "link": lambda to: os.symlink("/dev/zero", to), "file": Path.touch}[kind](other)  # type: ignore[operator]
+                os.rename(other, path)
+            return descriptor
+
+        monkeypatch.setattr(os, "open", open_)
+        with drop.claim() as tarball:
+            assert tarball.digest == DIGEST
+        assert path.lstat().st_size != len(CONTENT), "it is something else now"
 
     @pytest.mark.root
     def test_a_device_is_not_opened(self, drop: Drop) -> None:
@@ -249,6 +318,28 @@ class TestWriters:
         found, _ = process.communicate()
         assert process.returncode == 0, f"ended by signal {-process.returncode}"
         assert int(found) > 0, "the two did meet"
+
+    def test_an_uploader_with_a_lease_keeps_nobody_waiting(self, drop: Drop) -> None:
+        """The kernel would have us wait for the lease's end, which is up to 45 s (/proc/sys/fs/lease-break-time)."""
+        path = drop.put()
+        holding = (
+            "import fcntl, os, signal, sys\n"
+            "signal.signal(signal.SIGIO, signal.SIG_IGN)\n"
+            "d = os.open(sys.argv[1], os.O_RDWR)\n"
+            "fcntl.fcntl(d, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n"
+            "print('held', flush=True)\n"
+            "sys.stdin.readline()\n"
+            "print(fcntl.fcntl(d, fcntl.F_GETLEASE) != fcntl.F_UNLCK)\n"
+        )
+        holder = subprocess.Popen(
+            [sys.executable, "-c", holding, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert drop.problem(NotComplete) == "still-open"
+        assert holder.communicate("\n")[0] == "True\n", "it was not waited for"
+        with drop.claim():
+            pass
 
     def test_nobody_is_kept_waiting(self, drop: Drop) -> None:
         # The lease is given back: who opens the file for writing afterwards is not held up by it.

@@ -1,54 +1,44 @@
-"""Which release is older than the one that is live."""
+"""Which release is older than the one that is live, and what the times in an archive tell of that."""
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from swapd.model.errors import Rejected
 from swapd.model.record import LiveRelease, TreeIdentity, now
-from swapd.model.release import DeploymentId, ExtractedTree, ReleaseId, Tree
-from swapd.stages.compare import find_newest, refuse_older
-from tests.support.sites import make_site
+from swapd.model.release import Compression, DeploymentId, ReleaseId
+from swapd.stages.compare import refuse_older
+from tests.unit.archives import Site, directory, file, hard_link, symlink, tar
 
 LIVE = LiveRelease(ReleaseId("shop-1@000000000000"), None, DeploymentId("id"), now(), TreeIdentity(1, 2), newest=1000)
+NO_TIME = b"\xff" * 12  # of 2**88 seconds before the epoch
 
 
-def newest(tree: Path) -> int:
-    nothing: Any = None
-    return find_newest(ExtractedTree(nothing, Tree(tree), 0, 0), make_site(tree))
+def newest(root: Path, *members: bytes, jailed: bool = True) -> int | None:
+    root.mkdir(exist_ok=True)
+    return Site(root).extract(tar(*members), Compression.NONE, jailed=jailed).newest
 
 
-def put(path: Path, mtime: float) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
-    os.utime(path, (mtime, mtime))
+@pytest.mark.parametrize("jailed", [False, True])
+def test_the_newest_file_counts_wherever_it_is(tmp_path: Path, jailed: bool) -> None:
+    members = file(b"a", mtime=1000), file(b"b/c", mtime=2000), file(b"d", mtime=1500)
+    assert newest(tmp_path, *members, jailed=jailed) == 2000
 
 
-def test_the_newest_file_counts_wherever_it_is(tmp_path: Path) -> None:
-    put(tmp_path / "index.html", 1000)
-    assert newest(tmp_path) == 1000
-    put(tmp_path / "a/b/c", 2000.9)
-    put(tmp_path / "z", 1500)
-    assert newest(tmp_path) == 2000
+def test_only_files_count(tmp_path: Path) -> None:
+    members = directory(b"d", mtime=3000), file(b"d/a", mtime=0), symlink(b"l", b"d/a"), hard_link(b"h", b"d/a")
+    assert newest(tmp_path, *members) == 0
 
 
-def test_links_and_directories_have_times_of_the_extraction(tmp_path: Path) -> None:
-    put(tmp_path / "a/index.html", 1000)
-    (tmp_path / "link").symlink_to("a/index.html")
-    (tmp_path / "directory").symlink_to("a")
-    assert newest(tmp_path) == 1000
-
-
-def test_the_future_is_now(tmp_path: Path) -> None:
-    put(tmp_path / "index.html", time.time() + 1e6)
-    before = int(time.time())
-    assert before <= newest(tmp_path) <= time.time()
+@pytest.mark.parametrize("mtime", [int(time.time()) + 86_400, NO_TIME])
+def test_a_time_that_is_still_to_come_or_missing_does_not_count(tmp_path: Path, mtime: int | bytes) -> None:
+    """Else one such file would make its tarball new for ever."""
+    assert newest(tmp_path / "one", file(b"a", mtime=1000), file(b"b", mtime=mtime)) == 1000
+    assert newest(tmp_path / "none", file(b"b", mtime=mtime)) is None
 
 
 def test_what_is_older_is_refused() -> None:
@@ -60,6 +50,13 @@ def test_what_is_older_is_refused() -> None:
     assert "1970-01-01 00:16:39" in caught.value.message
 
 
-def test_where_nothing_is_known_nothing_is_refused() -> None:
-    refuse_older(0, None)
-    refuse_older(0, replace(LIVE, newest=None))
+def test_what_is_not_known_to_be_newer_is_refused() -> None:
+    with pytest.raises(Rejected) as caught:
+        refuse_older(None, LIVE)
+    assert caught.value.problem == "age-unknown"
+
+
+def test_where_nothing_is_known_of_the_live_release_nothing_is_refused() -> None:
+    for known in (None, 0):
+        refuse_older(known, None)
+        refuse_older(known, replace(LIVE, newest=None))

@@ -305,6 +305,19 @@ class TestRemoval:
         sweep_markers(tmp_path)
         assert names(tmp_path) == {".swapd-0123", NAME}
 
+    def test_a_sweep_passes_by_what_nobody_can_link_or_remove(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As any uploader can make it."""
+        monkeypatch.setattr(mark, "SWEPT_AGE", -1.0)
+        (tmp_path / ".swapd-a~aside~b").mkdir()
+        (tmp_path / ".swapd-c").mkdir()
+        (tmp_path / ".swapd-d~aside~e").write_text("an upload that a crash left aside")
+        (tmp_path / ".swapd-f~aside~").symlink_to("nowhere")
+        (tmp_path / ".swapd-g").touch()
+        sweep_markers(tmp_path)
+        assert names(tmp_path) == {".swapd-a~aside~b", ".swapd-c", ".swapd-f~aside~", "e"}
+
 
 def test_a_drop_directory_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):

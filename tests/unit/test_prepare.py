@@ -5,13 +5,15 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from swapd.host.disks import Disks
 from swapd.model.config import Site
 from swapd.model.errors import Failed, Interrupted, Rejected
 from swapd.model.release import (
@@ -25,7 +27,8 @@ from swapd.model.release import (
     Upload,
     VerifiedTarball,
 )
-from swapd.stages.prepare import prepare
+from swapd.model.room import NoRoom
+from swapd.stages.prepare import places, prepare
 from tests.support.mounts import tmpfs
 from tests.support.sites import make_site
 from tests.support.trees import snapshot, texts, write_tree
@@ -47,9 +50,16 @@ def extracted(site: Site, content: dict[str, str] | None = None) -> ExtractedTre
     return ExtractedTree(VerifiedTarball(tarball), Tree(tree), 2, 6)
 
 
+def prepared(tree: ExtractedTree, site: Site, keep_going: Callable[[], None] = go_on) -> StagedRelease:
+    """With disks that are held since before anything else is written."""
+    with Disks() as disks:
+        disks.hold(places(site))
+        return prepare(tree, site, disks, keep_going)
+
+
 def staged(site: Site, content: dict[str, str] | None = None) -> StagedRelease:
     site.live.parent.mkdir(parents=True, exist_ok=True)
-    return prepare(extracted(site, content), site, go_on)
+    return prepared(extracted(site, content), site)
 
 
 def tree_of(site: Site) -> Path:
@@ -128,7 +138,7 @@ class TestTimes:
         site.live.parent.mkdir()
         tree = extracted(site)
         os.utime(tree.tree.path / "index.php", ns=(5, 5))
-        prepare(tree, site, go_on)
+        prepared(tree, site)
         assert (tree_of(site) / "index.php").stat().st_mtime_ns == 5
 
     def test_links_have_times_too_and_are_not_followed(self, site: Site, tmp_path: Path) -> None:
@@ -138,7 +148,7 @@ class TestTimes:
         tree = extracted(site)
         (tree.tree.path / "link").symlink_to(tmp_path / "victim")
         (tree.tree.path / "sub/directory").symlink_to(tmp_path)
-        prepare(tree, site, go_on)
+        prepared(tree, site)
         after = (tmp_path / "victim").stat()
         assert (after.st_mtime_ns, after.st_ctime_ns, after.st_uid) == (
             before.st_mtime_ns,
@@ -180,7 +190,7 @@ class TestOwner:
         os.chown(place, 1234, 4321)
         tree = extracted(site)
         (tree.tree.path / "link").symlink_to("index.php")
-        prepare(tree, site, go_on)
+        prepared(tree, site)
         assert self.owners(tree_of(site)) == {(1234, 4321)}
 
     @pytest.mark.root
@@ -201,7 +211,7 @@ class TestOwner:
         os.seteuid(65534)
         try:
             with pytest.raises(Failed) as caught:
-                prepare(tree, site, go_on)
+                prepared(tree, site)
         finally:
             os.seteuid(0)
         assert caught.value.problem == "cannot-give-owner"
@@ -269,7 +279,7 @@ class TestShared:
         (tree.tree.path / "elsewhere/cache/kept").touch()
         (tree.tree.path / "var").symlink_to("elsewhere")
         with pytest.raises(Rejected) as caught:
-            prepare(tree, site, go_on)
+            prepared(tree, site)
         assert caught.value.problem == "shared-path-blocked"
         assert (tree.tree.path / "elsewhere/cache/kept").exists()
         assert texts(self.shared(site, "var/cache")) == {"precious": "1"}
@@ -319,8 +329,23 @@ class TestShared:
     def test_no_room_for_the_copy(self, site: Site) -> None:
         with tmpfs(site.live.parent, "size=1m"):
             write_tree(site.live, {"uploads/large": "x" * 600_000})
-            assert problem(site, Failed) == "no-space"
+            with pytest.raises(NoRoom) as caught:
+                staged(site)
+            assert re.search(r"has in uploads needs at least 585\.9 KiB; \S+ KiB are free", caught.value.message)
             assert texts(site.live) == {"uploads/large": "x" * 600_000}
+            assert os.listdir(site.shared_directory) == []
+
+    def test_a_copy_that_is_given_up_leaves_nothing(self, site: Site) -> None:
+        write_tree(site.live, {f"uploads/{at}": "x" * 100_000 for at in range(30)})
+
+        def stop() -> None:
+            if os.listdir(site.shared_directory / ".beginning-uploads"):
+                raise Interrupted("prepare")
+
+        site.live.parent.mkdir(exist_ok=True)
+        with pytest.raises(Interrupted):
+            prepared(extracted(site), site, stop)
+        assert os.listdir(site.shared_directory) == []
 
 
 @pytest.mark.root
@@ -332,8 +357,11 @@ def test_no_room_for_a_part_on_another_filesystem(tmp_path: Path) -> None:
         site.live.parent.mkdir()
         with pytest.raises(Failed) as caught:
             staged(site, {"index.php": "new", "cgi-bin/large": "x" * 2_000_000})
+        copied = os.listdir(other / "cgi.releases")
     assert caught.value.problem == "no-space"
-    assert caught.value.message.startswith(f"{other}/cgi.releases: ")
+    assert caught.value.message.startswith(f"{other}/cgi.releases: cgi-bin of ")
+    assert "needs at least 1.9 MiB; 1.0 MiB are free" in caught.value.message
+    assert not copied
 
 
 def test_it_can_be_interrupted(site: Site) -> None:
@@ -343,7 +371,7 @@ def test_it_can_be_interrupted(site: Site) -> None:
         raise Interrupted("prepare")
 
     with pytest.raises(Interrupted):
-        prepare(extracted(site), site, stop)
+        prepared(extracted(site), site, stop)
 
 
 def test_a_tree_that_is_gone(site: Site) -> None:
@@ -351,7 +379,7 @@ def test_a_tree_that_is_gone(site: Site) -> None:
     tree = extracted(site)
     tree.tree.path.rename(site.releases / "away")
     with pytest.raises(Failed) as caught:
-        prepare(tree, site, go_on)
+        prepared(tree, site)
     assert caught.value.problem == "cannot-write"
 
 
@@ -367,7 +395,7 @@ def test_what_the_extraction_made_is_not_trusted(site: Site) -> None:
     tree = extracted(site, {"open.txt": "x", "run.sh": "x", "setuid": "x"})
     for name, mode in {"open.txt": 0o666, "run.sh": 0o777, "setuid": 0o4711}.items():
         (tree.tree.path / name).chmod(mode)
-    release = prepare(tree, site, go_on)
+    release = prepared(tree, site)
     modes = {path.name: path.stat().st_mode & 0o7777 for path in release.trees[0].path.iterdir()}
     assert modes == {"open.txt": 0o644, "run.sh": 0o755, "setuid": 0o755}
 
@@ -376,5 +404,5 @@ def test_what_no_archive_may_hold_is_a_failure(site: Site) -> None:
     tree = extracted(site, {"index.html": "x"})
     os.mkfifo(tree.tree.path / "fifo")
     with pytest.raises(Failed) as caught:
-        prepare(tree, site, go_on)
+        prepared(tree, site)
     assert caught.value.problem == "strange-file"

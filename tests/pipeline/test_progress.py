@@ -1,0 +1,99 @@
+"""How far a deployment is: what the status line says, and which stage an outcome names."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from swapd.deploy import deploy
+from swapd.host.configuration import read_site
+from swapd.ledger import Context
+from swapd.model.release import TARBALL_SUFFIXES, Stage, Upload
+from tests.support.daemon import Daemon
+from tests.support.httpd import state_of
+from tests.support.sites import Scratch
+from tests.support.tarballs import drop, large_content, write_sidecar, write_tarball
+from tests.support.waiting import wait_until
+from tests.unit.archives import compress
+
+Plot = Callable[..., Scratch]
+
+
+@contextmanager
+def held(pid: int) -> Iterator[None]:
+    """The process stands still within."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: state_of(pid) in "TX", "it to stop")
+    yield
+    os.kill(pid, signal.SIGCONT)
+
+
+def percentage(daemon: Daemon, site: str) -> int:
+    """Of the extraction, as the newest status line has it; -1 where that has none."""
+    lines = daemon.status_lines()
+    found = re.search(rf"{site}: extract \S+ (\d+)%", lines[-1]) if lines else None
+    return int(found[1]) if found else -1
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.zst", ".tar.xz"])
+def test_the_status_line_says_how_much_is_extracted(plot: Plot, large: Path, tmp_path: Path, suffix: str) -> None:
+    """The extraction is held here and there, so that the daemon has the time to say it on any machine."""
+    tarball = tmp_path / f"large-1{suffix}"
+    tarball.write_bytes(compress(large.read_bytes(), TARBALL_SUFFIXES[suffix]))
+    scratch = plot()
+    daemon, releases = scratch.daemon, scratch.releases()
+    drop(tarball, scratch.incoming)
+    seen: list[int] = []
+    for files in (800, 1600, 2400):
+        wait_until(lambda files=files: len(list(releases.glob(".staging-*/**/*.bin"))) >= files, f"{files} files")  # type: ignore[misc]
+        with held(daemon.below_workers("swapd extract")[0]):
+            last = seen[-1] if seen else 0
+            seen.append(wait_until(lambda last=last: max(percentage(daemon, scratch.site) - last, 0), "more") + last)  # type: ignore[misc]
+    assert 0 < seen[0] < seen[1] < seen[2] <= 100
+    scratch.wait_marker(f"{tarball.name}.live")
+    assert daemon.wait_status(f"{scratch.site}: large-1@")
+
+
+def test_every_stage_is_entered_and_the_long_ones_say_how_far_they_are(scratch: Scratch, tmp_path: Path) -> None:
+    scratch.add_site()
+    site = read_site(scratch.layout, "shop")
+    write_tarball(tmp_path / "shop-1.tar", large_content(4))
+    told: list[tuple[Stage, float | None]] = []
+    context = Context(scratch.layout, lambda _: None, lambda stage, fraction, _: told.append((stage, fraction)))
+    deploy(site, Upload(tmp_path, "shop-1.tar", False), context)
+    stages = list(dict.fromkeys(stage for stage, _ in told))
+    assert stages == [
+        Stage.CLAIM,
+        Stage.VERIFY,
+        Stage.EXTRACT,
+        Stage.PREPARE,
+        Stage.SWAP,
+        Stage.PAUSE,
+        Stage.PRUNE,
+    ]
+    fractions = {
+        stage: [fraction for each, fraction in told if each is stage and fraction is not None] for stage in stages
+    }
+    for stage in (Stage.CLAIM, Stage.EXTRACT):
+        assert fractions[stage] == sorted(fractions[stage])
+        assert fractions[stage][-1] == 1.0
+    assert len(fractions[Stage.CLAIM]) >= 4, "for each MiB"
+
+
+def test_a_rejection_names_the_stage_that_it_came_from(plot: Plot, tmp_path: Path) -> None:
+    scratch = plot()
+    for name, stage in (("digest", "verify"), ("content", "extract")):
+        tarball = write_tarball(tmp_path / f"{name}-1.tar", {"index.html": "x" * 5000})
+        if stage == "extract":
+            tarball.write_bytes(tarball.read_bytes()[:3000])
+        else:
+            write_sidecar(scratch.incoming / tarball.name, "0" * 64)
+        drop(tarball, scratch.incoming)
+        scratch.wait_marker(f"{tarball.name}.rejected")
+        assert scratch.deployments()[0].stage == stage
