@@ -24,7 +24,7 @@ from swapd.host.renames import is_half_swapped, is_swapped, swap_paths
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed
 from swapd.model.record import How, PathSwap, SiteState, SwapIntent, TreeIdentity
-from swapd.model.release import ADOPTED, DeploymentId, ReleaseId, StagedRelease, is_release_id
+from swapd.model.release import ADOPTED, DeploymentId, KeptRelease, ReleaseId, StagedRelease, is_release_id
 
 SAFE = "The live release and the upload are untouched."
 
@@ -49,9 +49,13 @@ class Plan:
 
 
 def plan(
-    site: Site, staged: StagedRelease, strategies: Sequence[Strategy], state: SiteState, deployment: DeploymentId
+    site: Site,
+    staged: StagedRelease | KeptRelease,
+    strategies: Sequence[Strategy],
+    state: SiteState,
+    deployment: DeploymentId,
 ) -> tuple[Plan, ...]:
-    """What is to be renamed, for each part of the site; nothing has been yet.
+    """What is to be renamed, for each part of the site; nothing has been yet. It takes the same time for any tree.
 
     Write the intents down, then ``make_ready``, then ``commit``. ``Failed`` when a live path is not what its strategy
     was chosen for any more.
@@ -67,7 +71,12 @@ def plan(
 
 
 def _intend(
-    site: Site, staged: StagedRelease, staging: Path, strategy: Strategy, state: SiteState, deployment: DeploymentId
+    site: Site,
+    staged: StagedRelease | KeptRelease,
+    staging: Path,
+    strategy: Strategy,
+    state: SiteState,
+    deployment: DeploymentId,
 ) -> SwapIntent:
     how = _choose_renames(site, strategy)
     is_linked = strategy is Strategy.SYMLINK
@@ -86,7 +95,8 @@ def _intend(
         identity = identify(site.live)
         outgoing = _name_outgoing(site, state) or ReleaseId(f"{ADOPTED}@{deployment.replace('-', '')[:12]}")
     target = os.path.realpath(site.live) if site.live.is_symlink() else ""
-    return SwapIntent(swap, path, outgoing, identity, target)
+    kept = str(staging) if isinstance(staged, KeptRelease) else ""
+    return SwapIntent(swap, path, outgoing, identity, target, kept)
 
 
 def _choose_renames(site: Site, strategy: Strategy) -> How:
@@ -132,6 +142,8 @@ def _name_release(staging: Path, path: Path) -> None:
 
     By exchange: should the live link lead to that kept tree, there is a whole one under its name at every instant.
     """
+    if staging == path:
+        return  # a kept tree, which goes live again under the name that it has
     if os.path.lexists(path):
         renameat2(str(staging), str(path), RENAME_EXCHANGE)
     else:
@@ -250,19 +262,35 @@ def _put_away(site: Site, path: Path, intent: SwapIntent) -> None:
 def abandon(site: Site, deployment: DeploymentId, intents: Sequence[SwapIntent]) -> None:
     """Removes what a deployment that did not go live left among the releases; never a tree that was live.
 
-    Raises ``OSError``.
+    A kept tree that was to be live again has its release's name again after this. Raises ``OSError``.
     """
+    kept = [intent for intent in intents if intent.kept]
+    for intent in kept:
+        # By the paths that were written down: the configuration may have others by now.
+        _give_back(intent)
     meant = {intent.swap.live: intent for intent in intents}
     for part in site.parts:
-        _abandon(part, deployment, meant.get(str(part.live)))
+        _abandon(part, deployment, meant.get(str(part.live)), has_staged=not kept)
 
 
-def _abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None) -> None:
+def _give_back(intent: SwapIntent) -> None:
+    """A kept tree has the name again that it had before ``make_ready``."""
+    if is_swapped(intent.swap) or intent.kept == intent.staged_path:
+        return
+    if is_tree(intent.staged_path, intent.swap.staged):
+        # Whatever somebody has put there meanwhile is not replaced: a directory can only replace an empty one.
+        os.rename(intent.staged_path, intent.kept)
+        fsync_directory(Path(intent.kept).parent)
+
+
+def _abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None, *, has_staged: bool) -> None:
     if intent is not None and is_swapped(intent.swap):
         return
     staging = site.releases / f".staging-{deployment}"
-    names = [staging.name, f".link-{deployment}", f".staged-{deployment}"]
-    if intent is not None:
+    names = [staging.name, f".link-{deployment}"]
+    if has_staged:  # what is under that name was extracted for this deployment
+        names.append(f".staged-{deployment}")
+    if has_staged and intent is not None:
         named = Path(intent.staged_path)
         if named.parent == site.releases and is_tree(named, intent.swap.staged):
             if staging.exists():
