@@ -56,6 +56,7 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
     claims = str(context.layout.claims(site.name))
     with claim(upload, claims, site.verify.max_tarball, _reporter(ledger, Stage.CLAIM, 0)) as tarball:
         ledger.know(tarball)
+        ledger.enter(Stage.VERIFY)
         verified = verify(tarball, site)
         ledger.know_signer(verified.signer)
         ledger.begin()

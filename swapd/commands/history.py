@@ -35,7 +35,9 @@ def command(layout: Layout, site: str | None, verbose: bool, as_json: bool) -> N
 
 def describe_outcome(item: Deployment) -> str:
     """What became of it, and why it did where that is no surprise."""
-    notes = [f"rollback from {item.previous}" if item.previous else "rollback"] if item.kind is Kind.ROLLBACK else []
+    notes = []
+    if item.kind is Kind.ROLLBACK:
+        notes = ["rollback" if item.previous in (None, item.release) else f"rollback from {item.previous}"]
     notes += [item.problem] if item.problem else []
     return item.outcome.value + (f" ({', '.join(notes)})" if notes else "")
 
