@@ -12,8 +12,8 @@ from swapd.model.errors import Failed
 from swapd.model.record import Deployment
 from swapd.model.release import Outcome, Release
 from swapd.stages import swap
-from swapd.stages.choose import sweep_probes
 from swapd.stages.mark import sweep_markers
+from swapd.strategies.exchanging import sweep_probes
 
 
 def resume(context: Context) -> int:

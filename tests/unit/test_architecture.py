@@ -22,6 +22,7 @@ ROOMS = [
     {"deploy", "recover"},
     {"ledger"},
     {"stages"},
+    {"strategies"},
     {"archive"},
     {"host"},
     {"model"},
