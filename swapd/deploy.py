@@ -122,7 +122,7 @@ def make_live(
 
 def _commit(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> None:
     """The renames, under a pause where the site asks for one; raises ``Failed`` or ``OSError``."""
-    if not site.is_paused_for_swap:
+    if not swap.is_paused_for(site, plans):
         swap.commit(plans)
         return
     for attempt in range(RESTARTS + 1):

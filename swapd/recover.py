@@ -12,9 +12,9 @@ from swapd.model.errors import Failed, Interrupted
 from swapd.model.record import Deployment, Kind
 from swapd.model.release import Outcome, Release, Stage
 from swapd.stages import swap
-from swapd.stages.choose import sweep_probes
 from swapd.stages.mark import sweep_markers
 from swapd.stages.refresh import refresh
+from swapd.strategies.exchanging import sweep_probes
 
 
 def resume(context: Context) -> int:

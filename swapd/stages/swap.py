@@ -21,10 +21,12 @@ from swapd.host.files import REMOVING, closing_descriptor, fsync_directory, iden
 from swapd.host.linux import RENAME_EXCHANGE, renameat2
 from swapd.host.refusals import explain
 from swapd.host.renames import is_half_swapped, is_swapped, swap_paths
-from swapd.model.config import Site, Strategy
+from swapd.model.config import PauseMode, Site, Strategy
 from swapd.model.errors import Failed
 from swapd.model.record import How, PathSwap, SiteState, SwapIntent, TreeIdentity
 from swapd.model.release import ADOPTED, DeploymentId, KeptRelease, ReleaseId, StagedRelease, is_release_id
+from swapd.strategies import WAYS
+from swapd.strategies.way import Place
 
 SAFE = "The live release and the upload are untouched."
 
@@ -35,6 +37,7 @@ class Plan:
 
     site: Site
     staging: Path  # of the staged tree, as the stage before left it
+    strategy: Strategy
     intent: SwapIntent
 
     @property
@@ -66,7 +69,7 @@ def plan(
             intent = _intend(part, staged, tree.path, strategy, state, deployment)
         except OSError as error:
             raise explain(error, part.releases) from error
-        plans.append(Plan(part, tree.path, intent))
+        plans.append(Plan(part, tree.path, strategy, intent))
     return tuple(plans)
 
 
@@ -78,17 +81,7 @@ def _intend(
     state: SiteState,
     deployment: DeploymentId,
 ) -> SwapIntent:
-    how = _choose_renames(site, strategy)
-    is_linked = strategy is Strategy.SYMLINK
-    # Not under a staging name any more: after an exchange, the tree that was live stands there.
-    path = str(site.releases / (staged.release if is_linked else f".staged-{deployment}"))
-    swap = PathSwap(
-        how,
-        str(site.releases / f".link-{deployment}") if is_linked else path,
-        str(site.live),
-        identify(staging),
-        str(site.releases / f".outgoing-{deployment}") if how is How.TWICE else "",
-    )
+    renames = WAYS[strategy].plan(Place(site, staging, staged.release, deployment))
     outgoing: ReleaseId | None = None
     identity: TreeIdentity | None = None
     if site.live.exists():
@@ -96,18 +89,7 @@ def _intend(
         outgoing = _name_outgoing(site, state) or ReleaseId(f"{ADOPTED}@{deployment.replace('-', '')[:12]}")
     target = os.path.realpath(site.live) if site.live.is_symlink() else ""
     kept = str(staging) if isinstance(staged, KeptRelease) else ""
-    return SwapIntent(swap, path, outgoing, identity, target, kept)
-
-
-def _choose_renames(site: Site, strategy: Strategy) -> How:
-    if not os.path.lexists(site.live):
-        return How.RENAME
-    if strategy is Strategy.RENAME:
-        return How.TWICE
-    # One of several live paths must be what it was again, should another fail: an exchange can be undone.
-    if strategy is Strategy.SYMLINK and site.live.is_symlink() and not site.is_one_of_several:
-        return How.RENAME
-    return How.EXCHANGE
+    return SwapIntent(renames.swap, renames.staged_path, outgoing, identity, target, kept)
 
 
 def _name_outgoing(site: Site, state: SiteState) -> ReleaseId | None:
@@ -171,6 +153,13 @@ def commit(plans: Sequence[Plan]) -> None:
     In the window: nothing but renames. Raises ``OSError``.
     """
     swap_paths([plan.intent.swap for plan in plans])
+
+
+def is_paused_for(site: Site, plans: Sequence[Plan]) -> bool:
+    """Whether httpd is to be paused for this swap: as the site says, or by itself, as its strategies need it."""
+    if site.pause.mode is PauseMode.AUTO:
+        return any(WAYS[plan.strategy].IS_PAUSED_FOR for plan in plans)
+    return site.pause.mode is PauseMode.ALWAYS
 
 
 def undo(plans: Sequence[Plan]) -> tuple[PathSwap, ...]:

@@ -22,6 +22,7 @@ ROOMS = [
     {"deploy", "rollback", "recover"},
     {"ledger"},
     {"stages"},
+    {"strategies"},
     {"archive"},
     {"host"},
     {"model"},
