@@ -18,6 +18,7 @@ from swapd.model.record import Deployment, SiteState
 from swapd.model.release import (
     ADOPTED,
     ExtractedTree,
+    KeptRelease,
     Release,
     Stage,
     StagedRelease,
@@ -55,10 +56,10 @@ def deploy(site: Site, upload: Upload, context: Context, patience: float = 0.0) 
             with Disks() as disks:
                 return _deploy(site, upload, disks, ledger)
         except (Rejected, Failed) as error:
-            _clean(site, ledger)
+            clean(site, ledger)
             return ledger.fail(error)
         except OSError as error:
-            _clean(site, ledger)
+            clean(site, ledger)
             return ledger.fail(explain(error, site.live.parent))
 
 
@@ -71,7 +72,7 @@ def _deploy(site: Site, upload: Upload, disks: Disks, ledger: Ledger) -> Deploym
     with claim(upload, claims, site.verify.max_tarball, report) as tarball:
         ledger.know(tarball)
         ledger.enter(Stage.VERIFY)
-        verified = verify(tarball, site, lambda: _keep_going(ledger))
+        verified = verify(tarball, site, lambda: keep_going(ledger))
         ledger.know_signer(verified.signer)
         ledger.begin()
         state = records.read_state(context.layout, site.name)
@@ -85,8 +86,8 @@ def _deploy(site: Site, upload: Upload, disks: Disks, ledger: Ledger) -> Deploym
     if site.verify.newer_only:
         refuse_older(extracted.newest, state.live)
     ledger.enter(Stage.PREPARE)
-    staged = prepare(extracted, site, disks, lambda: _keep_going(ledger))
-    release = _swap(site, staged, strategies, state, ledger)
+    staged = prepare(extracted, site, disks, lambda: keep_going(ledger))
+    release = make_live(site, staged, strategies, state, ledger)
     deployment = ledger.end_live(release)
     ledger.enter(Stage.PRUNE)
     ledger.remove_old_markers(prune_releases(site, context))
@@ -122,7 +123,7 @@ def _extract_where_room_is(verified: VerifiedTarball, site: Site, ledger: Ledger
         admit(verified, site)
         return extract(verified, site, ledger.deployment.id, report)
     except NoRoom:
-        _clean(site, ledger)
+        clean(site, ledger)
         if not has_leftovers(site):
             raise
     prune_releases(site, ledger.context)
@@ -130,11 +131,14 @@ def _extract_where_room_is(verified: VerifiedTarball, site: Site, ledger: Ledger
     return extract(verified, site, ledger.deployment.id, report)
 
 
-def _swap(
-    site: Site, staged: StagedRelease, strategies: Sequence[Strategy], state: SiteState, ledger: Ledger
+def make_live(
+    site: Site, staged: StagedRelease | KeptRelease, strategies: Sequence[Strategy], state: SiteState, ledger: Ledger
 ) -> Release:
-    """The staged release is live after this, under the intents that were written down before."""
-    _keep_going(ledger)
+    """The release is live after this, under the intents that were written down before.
+
+    Raises ``Failed`` or ``OSError`` where it is not; then ``clean`` is to be called.
+    """
+    keep_going(ledger)
     plans = swap.plan(site, staged, strategies, state, ledger.deployment.id)
     intents = tuple(plan.intent for plan in plans)
     ledger.enter(Stage.SWAP)
@@ -160,7 +164,7 @@ def _swap(
 
 def _commit(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> None:
     """The renames, under a pause where the site asks for one; raises ``Failed`` or ``OSError``."""
-    if not site.is_paused_for_swap:
+    if not swap.is_paused_for(site, plans):
         swap.commit(plans)
         return
     for attempt in range(RESTARTS + 1):
@@ -202,7 +206,8 @@ def prune_releases(site: Site, context: Context) -> SiteState:
         if doomed:
             # No longer listed as kept before it is no longer whole; and not forgotten before it is gone.
             kept = tuple(release for release in state.previous if release not in doomed)
-            state = replace(state, previous=kept, doomed=doomed)
+            bad = tuple(release for release in state.bad if release in kept)
+            state = replace(state, previous=kept, doomed=doomed, bad=bad)
             records.write_state(context.layout, site.name, state)
         for part in site.parts:
             try:
@@ -219,7 +224,8 @@ def prune_releases(site: Site, context: Context) -> SiteState:
     return state
 
 
-def _clean(site: Site, ledger: Ledger) -> None:
+def clean(site: Site, ledger: Ledger) -> None:
+    """Removes what a deployment that did not go live left, and gives a kept tree its name back."""
     try:
         swap.abandon(site, ledger.deployment.id, ledger.deployment.swaps)
     except OSError as error:
@@ -238,13 +244,14 @@ def _reporter(ledger: Ledger, stage: Stage, total: int) -> Callable[[int], None]
     """A stage's progress in bytes, as a fraction for the status; also where a stop interrupts it."""
 
     def report(done: int) -> None:
-        _keep_going(ledger)
+        keep_going(ledger)
         fraction = min(done / total, 1.0) if total else None
         ledger.context.progress(stage, fraction, ledger.deployment.release or "")
 
     return report
 
 
-def _keep_going(ledger: Ledger) -> None:
+def keep_going(ledger: Ledger) -> None:
+    """Raises ``Interrupted`` once swapd is told to stop."""
     if ledger.context.is_cancelled():
         raise Interrupted(ledger.deployment.stage)

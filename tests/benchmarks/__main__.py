@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [pause|visitors|arrive|deploy]… [--quick]``: what swapd costs, measured; needs root.
+"""``python -m tests.benchmarks [pause|visitors|arrive|deploy|rollback]… [--quick]``: what it costs, measured; as root.
 
 These are no tests: nothing asserts a time.
 """
@@ -14,12 +14,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks import arrive, deploy, pause, visitors
+from tests.benchmarks import arrive, deploy, pause, rollback, visitors
 from tests.benchmarks.server import Server, served
 
 ON_A_HOST = {"pause": pause.measure, "visitors": visitors.measure}
-HERE = {"arrive": arrive.measure, "deploy": deploy.measure}
-BENCHMARKS = [*ON_A_HOST, *HERE]
+ON_THIS_MACHINE = {"arrive": arrive.measure, "deploy": deploy.measure, "rollback": rollback.measure}
+BENCHMARKS = [*ON_A_HOST, *ON_THIS_MACHINE]
 
 
 def main() -> int:
@@ -39,8 +39,8 @@ def main() -> int:
             print(_describe(server), flush=True)
             for name in hosted:
                 _tell(name, partial(ON_A_HOST[name], server, is_quick=options.quick))
-    for name in (name for name in chosen if name in HERE):
-        _tell(name, partial(HERE[name], is_quick=options.quick))
+    for name in (name for name in chosen if name in ON_THIS_MACHINE):
+        _tell(name, partial(ON_THIS_MACHINE[name], is_quick=options.quick))
     return 0
 
 
