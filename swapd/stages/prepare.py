@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from swapd.host.beside import find_live, walk_beside
 from swapd.host.copying import copy_entry, copy_within_room
 from swapd.host.disks import Disks
 from swapd.host.files import closing_descriptor, opened_directory, remove_tree
@@ -30,6 +31,7 @@ from swapd.model.config import Mtime, Reuse, Site
 from swapd.model.errors import Failed, Rejected
 from swapd.model.release import ExtractedTree, StagedRelease, Tree, printable
 
+_SECOND = 1_000_000_000  # HTTP's times have whole seconds: "later" must be so for a visitor's If-Modified-Since, too
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -60,8 +62,7 @@ def prepare(extracted: ExtractedTree, site: Site, disks: Disks, keep_going: Call
                 reuse(tree, part.live, keep_going)
             if has_labels():
                 label(tree, part.live, keep_going)
-            times = _release_time(tree, part) if site.mtime is Mtime.RELEASE else None
-            _apply(tree, _find_owner(part), times, keep_going)
+            _apply(tree, part, keep_going)
             trees.append(Tree(tree))
         disks.write_through()
     except PermissionError as error:
@@ -143,47 +144,55 @@ def _find_owner(site: Site) -> tuple[int, int]:
     return uid, gid
 
 
-def _release_time(root: Path, site: Site) -> int:
-    """Nanoseconds since the epoch: now, or later where the live tree has a file of the same path that is newer.
-
-    That is so when the clock was set back, or the file came with a time from a machine whose clock is ahead.
-    """
-    try:
-        live = os.open(site.live, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return time.time_ns()
-    with closing_descriptor(live):
-        newest = os.fstat(live).st_mtime_ns
-        for directory, _, files, _ in os.fwalk(root, follow_symlinks=False):
-            for name in files:
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    path = os.path.relpath(os.path.join(directory, name), root)
-                    newest = max(newest, os.stat(path, dir_fd=live, follow_symlinks=False).st_mtime_ns)
-    # HTTP's times have whole seconds: "later" must be so for a visitor's If-Modified-Since, too.
-    return max(time.time_ns(), newest + 1_000_000_000)
-
-
-def _apply(root: Path, owner: tuple[int, int], release_time: int | None, keep_going: Callable[[], None]) -> None:
+def _apply(root: Path, site: Site, keep_going: Callable[[], None]) -> None:
     """Gives the whole tree its owner, modes and times, links themselves included and followed nowhere.
 
-    What made it is not trusted: it has read what came from outside.
+    The time is now, or later where the live tree has a file of the same path that is newer: the clock was set back, or
+    that file came with a time from a machine whose clock is ahead. Only then there is a second walk.
     """
-    for _, directories, files, descriptor in os.fwalk(root, follow_symlinks=False):
-        keep_going()
-        for name in files:
-            _set_mode(name, descriptor)
-        for name in (*files, *directories):
-            _give(name, descriptor, owner, release_time)
-        os.fchmod(descriptor, 0o755)
+    owner = _find_owner(site)
+    times = time.time_ns() if site.mtime is Mtime.RELEASE else None
+    newest = _walk(root, site.live, owner, times, keep_going)
+    if times is not None and newest + _SECOND > times:
+        _walk(root, site.live, owner, newest + _SECOND, keep_going)
+
+
+def _walk(root: Path, live: Path, owner: tuple[int, int], times: int | None, keep_going: Callable[[], None]) -> int:
+    """The time of the newest file that the live tree has at a path of the tree's, in nanoseconds since the epoch.
+
+    Everything in the tree gets its owner and mode, and ``times`` where that is not None.
+    """
+    newest = 0
+    with contextlib.ExitStack() as stack:
+        tree = stack.enter_context(opened_directory(root))
+        old = find_live(live)
+        if old is not None:
+            stack.callback(os.close, old)
+            newest = os.fstat(old).st_mtime_ns
+        for directory, beside, entries in walk_beside(tree, old):
+            keep_going()
+            for entry in entries:
+                if beside is not None and times is not None:
+                    with contextlib.suppress(FileNotFoundError):
+                        status = os.stat(entry.name, dir_fd=beside, follow_symlinks=False)
+                        if not stat.S_ISDIR(status.st_mode):
+                            newest = max(newest, status.st_mtime_ns)
+                _give(entry.name, directory, owner, times)
     with opened_directory(root.parent) as parent:
-        _give(root.name, parent, owner, release_time)
+        _give(root.name, parent, owner, times)
+    return newest
 
 
-def _set_mode(name: str, directory: int) -> None:
-    """A file has mode 0644, or 0755 where its owner may execute it; anything else but a link is a failure."""
-    mode = os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode
-    if stat.S_ISREG(mode):
-        wanted = 0o755 if mode & stat.S_IXUSR else 0o644
+def _give(name: str, directory: int, owner: tuple[int, int], times: int | None) -> None:
+    """The owner, the mode (0644; 0755 for a directory, or where the owner may execute it) and the time.
+
+    What made it is not trusted, for it has read what came from outside: anything but a file, a directory or a link is a
+    failure.
+    """
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    mode = status.st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        wanted = 0o755 if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0o644
         if stat.S_IMODE(mode) != wanted:
             os.chmod(name, wanted, dir_fd=directory)
     elif not stat.S_ISLNK(mode):
@@ -192,14 +201,10 @@ def _set_mode(name: str, directory: int) -> None:
             f"the extraction made {printable(name)}, which is no file, directory or link",
             "This should never happen: keep the tarball, and report it. The live release and the upload are untouched.",
         )
-
-
-def _give(name: str, directory: int, owner: tuple[int, int], release_time: int | None) -> None:
-    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     if (status.st_uid, status.st_gid) != owner:
         os.chown(name, *owner, dir_fd=directory, follow_symlinks=False)
-    if release_time is not None:
-        os.utime(name, ns=(release_time, release_time), dir_fd=directory, follow_symlinks=False)
+    if times is not None:
+        os.utime(name, ns=(times, times), dir_fd=directory, follow_symlinks=False)
 
 
 def _link_shared(root: Path, site: Site, inner: str, owner: tuple[int, int], keep_going: Callable[[], None]) -> None:
