@@ -19,7 +19,8 @@ from swapd.host.linux import has_writer, mounted_filesystem
 from swapd.host.watch import CROWD, Watch, _Flag
 from swapd.stages.mark import announce
 from tests.support.httpd import PROJECT, state_of
-from tests.support.mounts import fuse, tmpfs
+from tests.support.mounts import tmpfs
+from tests.support.silent import fuse
 from tests.support.waiting import PATIENCE, wait_until
 
 QUEUED = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
