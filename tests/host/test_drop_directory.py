@@ -58,13 +58,11 @@ def test_an_uploader_on_the_host_itself(shop: Site, command: list[str], tmp_path
 def test_one_that_is_mounted_over_and_unmounted(web: WebHost, shop: Site, expected: Expected, tmp_path: Path) -> None:
     """The unit has a mount namespace of its own, and sees what is mounted on the host."""
     expected.warning(MESSAGE_ID=journal.WATCH_REBUILT)
-    beside = web.new_site("beside")
     packed = [pack(tmp_path, "shop-over"), pack(tmp_path, "shop-under")]
     options = web.run("stat", "--format=mode=%a,gid=%g", shop.incoming).strip()
     for command in (["mount", "-t", "tmpfs", "-o", options, "swapd-test", shop.incoming], ["umount", shop.incoming]):
         web.run(*command)
-        # The daemon looks at its watches before each ping of its watchdog, and when anything happens.
-        web.run("touch", f"{beside.incoming}/.hidden")
+        web.wake()
         following = packed.pop(0)
         shop.assert_live(following, shop.deploy(following.tarball))
 

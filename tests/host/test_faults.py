@@ -137,6 +137,7 @@ def test_a_drop_directory_that_is_replaced_is_watched_again(web: WebHost, expect
     expected.warning(MESSAGE_ID=journal.DROP_DIRECTORY_LOST, SWAPD_SITE="replaced")
     web.run("mv", site.incoming, f"{site.incoming}.old")
     web.run("install", "--directory", "--mode=2770", "--group=swapd", site.incoming)
+    web.wake()
     packed = pack(tmp_path, "replaced-1")
     assert site.deploy(packed.tarball, Way.RSYNC).outcome == "live"
     web.run("rmdir", f"{site.incoming}.old")

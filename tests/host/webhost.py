@@ -118,6 +118,10 @@ class WebHost:
         """A property of the unit swapd."""
         return self.run("systemctl", "show", "--value", f"--property={name}", "swapd").strip()
 
+    def wake(self) -> None:
+        """Has the daemon go round its loop, where it looks at its watches; by itself it does that every 15 seconds."""
+        self.run("systemctl", "kill", "--kill-whom=main", "--signal=CHLD", "swapd")
+
     def status_line(self) -> str:
         """What ``systemctl status swapd`` shows as the status."""
         shown = self.host.run("systemctl", "status", "--no-pager", "--full", "swapd", check=False).stdout

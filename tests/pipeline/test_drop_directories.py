@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.httpd import state_of
-from tests.support.mounts import fuse, overlay, tmpfs
+from tests.support.mounts import tmpfs
+from tests.support.silent import fuse, layered
 from tests.support.sites import Scratch, environment
 from tests.support.tarballs import digest_of, drop, site_content, write_sidecar, write_tarball
 from tests.support.trees import texts
@@ -159,7 +160,7 @@ def test_an_upload_whose_events_were_lost_in_a_full_queue(scratch: Scratch, one:
 def test_the_rescan_finds_what_no_event_told(scratch: Scratch, tmp_path: Path, one: Path) -> None:
     """Every 30 seconds; here each second. What is written beneath an overlay gives no event on it."""
     incoming = scratch.add_site()
-    with overlay(tmp_path / "layers", incoming) as upper:
+    with layered(tmp_path / "layers", incoming) as upper:
         daemon = start_hasty_daemon(scratch)
         assert "is looked at every" not in daemon.log()
         drop(one, upper)

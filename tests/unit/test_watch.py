@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 from watchdog.events import FileModifiedEvent
 
-from swapd.host import linux
+from swapd.host import linux, reach
 from swapd.host.linux import has_writer, mounted_filesystem
 from swapd.host.watch import CROWD, Watch, _Flag
 from swapd.stages.mark import announce
 from tests.support.httpd import PROJECT, state_of
-from tests.support.mounts import fuse, tmpfs
+from tests.support.mounts import tmpfs
+from tests.support.silent import fuse
 from tests.support.waiting import PATIENCE, wait_until
 
 QUEUED = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
@@ -185,6 +186,19 @@ class TestFilesystems:
             assert set(flag.watch.missing) == {drop}
             assert flag.watch.find_trouble() is None
         assert "there again" in str(flag.watch.find_trouble())
+
+    def test_one_that_hangs_does_not_answer(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reach, "PATIENCE", 0.5)
+        asked, drops = reach.Reach(), [tmp_path / "one", tmp_path / "other"]
+        for drop in drops:
+            drop.mkdir()
+        with fuse(tmp_path, drops[0]) as program:
+            wait_until(lambda: asked.find_silent(drops) == set(), "an answer of both")
+            program.send_signal(signal.SIGSTOP)
+            assert drops[0] in asked.find_silent(drops)
+            program.send_signal(signal.SIGCONT)
+            wait_until(lambda: asked.find_silent(drops) == set(), "an answer again")
+        assert asked.find_silent([tmp_path / "nowhere", drops[1] / "file"]) == set(), "an error is an answer"
 
     def test_one_that_is_mounted_over_and_unmounted(self, tmp_path: Path, flag: Flag) -> None:
         drop = tmp_path / "drop"
