@@ -52,7 +52,7 @@ class Daemon:
         self._layout = layout
         self._log = EventLog(layout)
         self._context = Context(layout, self._log.emit, lambda *_: None)
-        self._rescan_at = 0.0
+        self._rescan_at = self._check_at = 0.0
         self._notifier = Notifier()
         self._selector = selectors.DefaultSelector()
         self._trouble = ""
@@ -134,6 +134,8 @@ class Daemon:
         if present >= self._rescan_at:
             self._rescan_at = present + RESCAN
             self._look_after()
+        if present >= self._check_at:
+            self._check(present)
         self._tell()
         self._wait(self._patience())
 
@@ -256,16 +258,18 @@ class Daemon:
         waits += [
             d.not_before - present for d in self._desks.values() if d.worker is None and (d.queue or d.must_recover)
         ]
-        interval = self._notifier.watchdog_interval()
-        return max(0.0, min([RESCAN, *waits, *([interval] if interval else [])]))
+        return max(0.0, min(self._check_at - present, *waits, RESCAN))
 
-    def _tell(self) -> None:
-        """The status, and the watchdog's ping once the watch is known to work."""
+    def _check(self, present: float) -> None:
+        """The watchdog's ping, once the watch is known to work."""
+        self._check_at = present + (self._notifier.watchdog_interval() or RESCAN)
         trouble = self._watch.find_trouble()
         if trouble is not None:
             self._log.emit(events.watch_rebuilt(trouble))
             self._set_up_watch()
         self._notifier.ping()
+
+    def _tell(self) -> None:
         self._notifier.status(status_line([desk.status() for desk in self._desks.values()], now(), self._trouble))
 
     def _wait(self, patience: float) -> None:
@@ -286,6 +290,7 @@ class Daemon:
             self._reload()
         if signal.SIGCHLD in bytes_:
             self._resume_for_stopped()
+            self._check_at = 0.0  # it may have been the watch's process
 
     def _take_flags(self) -> None:
         flagged = set(self._watch.take_flags())
