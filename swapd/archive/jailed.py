@@ -142,13 +142,16 @@ class Jailed:
                     raise self._explain_end()
                 heard_at = time.monotonic()
                 with _distrusting():
-                    for line in self._split(data):
+                    lines = self._split(data)
+                for line in lines:
+                    with _distrusting():
                         report = json.loads(line)
                         if "answer" in report:
                             return dict(report["answer"])
                         if "jail" in report:
                             self.layers = Layers(report["jail"])
                         position = int(report.get("position", position))
+                    progress(position)  # for each, also when we are slower than the child
             elif time.monotonic() - heard_at > SILENCE:
                 raise Failed("extractor-hangs", f"the extracting process said nothing for {SILENCE:g} s", SAFE)
             progress(position)
