@@ -33,9 +33,9 @@ from swapd.model.release import Compression, printable
 log = logging.getLogger(__name__)
 
 # What the child may have resident: below 64 MB, whatever the archive asks for. What it has from us when it is forked
-# counts. A caller that is large itself (a worker has 26 MB) leaves it what the largest real archives need.
+# counts. A caller that is large itself (a worker has 26 MB) leaves it what a million names that are not ASCII take.
 RESIDENT = 60 << 20
-NEEDED = 24 << 20
+NEEDED = 27 << 20
 STACK = 512 << 10  # of the thread that decompresses; the default is 8 MiB of that
 TICK = 0.2  # seconds without a word of the child after which progress is reported all the same
 SILENCE = 120.0  # seconds without one after which the child is taken to hang: it speaks five times a second
@@ -142,13 +142,16 @@ class Jailed:
                     raise self._explain_end()
                 heard_at = time.monotonic()
                 with _distrusting():
-                    for line in self._split(data):
+                    lines = self._split(data)
+                for line in lines:
+                    with _distrusting():
                         report = json.loads(line)
                         if "answer" in report:
                             return dict(report["answer"])
                         if "jail" in report:
                             self.layers = Layers(report["jail"])
                         position = int(report.get("position", position))
+                    progress(position)  # for each, also when we are slower than the child
             elif time.monotonic() - heard_at > SILENCE:
                 raise Failed("extractor-hangs", f"the extracting process said nothing for {SILENCE:g} s", SAFE)
             progress(position)

@@ -149,7 +149,9 @@ def test_the_attempts_succeed_outside_of_it(others: Others, tmp_path: Path, monk
                 found = json.loads(child.words())
         finally:
             os.close(SAME)
-    assert found == dict.fromkeys(attempts.keys() - without, "done")
+    assert found.keys() == attempts.keys() - without
+    # Kernels may be built or told not to have these, and containers to forbid them.
+    assert found.keys() - done(found) <= {"user namespace", "ring", "keys"}
 
 
 @is_root
