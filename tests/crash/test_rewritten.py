@@ -81,7 +81,7 @@ class Uploader:
             file.write(self.files[mark][name])
 
     def map_into(self, mark: str) -> None:
-        """What changes no time of the file's, on some filesystems."""
+        """Through memory: the file's times change when a page is first written to, if at all."""
         with self.opened(NAME) as file, mmap.mmap(file.fileno(), 0) as mapped:
             mapped[:] = self.files[mark][NAME]
 

@@ -97,8 +97,8 @@ class Fuzz:
             )
             for _ in range(source.randint(1, 6))
         ]
-        head = bytearray(example[:HEAD])
-        head[1] = head[1] & ~IS_SUMMED | source.choice((0, IS_SUMMED)) if head else 0
+        head = bytearray(example[:HEAD].ljust(HEAD, b"\0"))
+        head[1] = head[1] & ~IS_SUMMED | source.choice((0, IS_SUMMED))
         return (bytes(head) + self.mutated.mutated(example[HEAD:], mutations))[:LONGEST]
 
     def keep_crash(self, example: bytes) -> None:
