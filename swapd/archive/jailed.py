@@ -40,6 +40,7 @@ STACK = 512 << 10  # of the thread that decompresses; the default is 8 MiB of th
 TICK = 0.2  # seconds without a word of the child after which progress is reported all the same
 SILENCE = 120.0  # seconds without one after which the child is taken to hang: it speaks five times a second
 INTERVAL = 0.02  # seconds between two reports of the child's
+AT_ONCE = 1 << 16  # most bytes that are read of it at once
 LONGEST = 1 << 20  # bytes of one line
 LARGEST_FILE = 1 << 62
 SAFE = "The live release and the upload are untouched. Touch the tarball to have it taken up again."
@@ -137,7 +138,7 @@ class Jailed:
         poll.register(self._heard, select.POLLIN)
         while True:
             if poll.poll(TICK * 1000):
-                data = os.read(self._heard, 1 << 16)
+                data = os.read(self._heard, AT_ONCE)
                 if not data:
                     raise self._explain_end()
                 heard_at = time.monotonic()

@@ -81,7 +81,7 @@ class Uploader:
             file.write(self.files[mark][name])
 
     def map_into(self, mark: str) -> None:
-        """What changes no time of the file's, on some filesystems."""
+        """Through memory: the file's times change when a page is first written to, if at all."""
         with self.opened(NAME) as file, mmap.mmap(file.fileno(), 0) as mapped:
             mapped[:] = self.files[mark][NAME]
 
@@ -157,6 +157,7 @@ TRICKS = {
     "the signature of two written over": Trick(SIGNED, lambda uploader: uploader.write_anew("two", SIGNATURE)),
     "no signature": Trick(SIGNED, lambda uploader: uploader.remove(SIGNATURE)),
     "a sidecar of bad": Trick(SIGNED, put("bad", SIDECAR)),
+    "bad mapped under a signed digest": Trick(BY_DIGEST, lambda uploader: uploader.map_into("bad")),
     "bad under a signed digest": Trick(BY_DIGEST, lambda uploader: uploader.write_into("bad")),
     "one under its digest": Trick(DIGEST_BAIT, lambda uploader: uploader.write_into("one"), ONE),
     "the digest of bad": Trick(BY_DIGEST, lambda uploader: uploader.write_into("bad", SIDECAR)),
@@ -255,11 +256,12 @@ def choose_all(steps: dict[tuple[Action, ...], list[str]]) -> Iterator[tuple[str
 
 
 def choose_some(steps: dict[tuple[Action, ...], list[str]]) -> Iterator[tuple[str, str]]:
-    """One trick after the other, at each step that is about the upload; with signed digests at every second one."""
+    """At each step that is about the upload one trick: the plainest, and one of the others, in turn."""
     for beginning, reached in steps.items():
-        names = itertools.cycle(name for name, trick in TRICKS.items() if trick.beginning == beginning)
+        plainest, *others = (name for name, trick in TRICKS.items() if trick.beginning == beginning)
+        names = itertools.cycle([name for other in others or [plainest] for name in (plainest, other)])
         telling = [step for step in reached if not step.startswith(BESIDE) and not step.split()[1].startswith(IDLE)]
-        yield from zip(names, telling if beginning in (SIGNED, BAIT) else telling[::2], strict=False)
+        yield from zip(names, telling, strict=False)
 
 
 def check_tricks(
@@ -280,7 +282,7 @@ def check_tricks(
         try:
             play(memory / str(number), uploader, TRICKS[name], step)
         except (AssertionError, OSError):
-            return [f"{name}: {describe_failure(number, step)}"]
+            return [describe_failure(number, step, name)]
         return []
 
     failures = in_lanes(check, len(chosen))
