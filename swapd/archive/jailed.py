@@ -19,14 +19,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from swapd.archive import jail
-from swapd.archive.child import Child
 from swapd.archive.decoders import Source, check_compression
 from swapd.archive.decompressor import BY_CHILD, Decompressor
 from swapd.archive.extractor import Extracted, extract_stream
-from swapd.archive.jail import Confinement, Layers
 from swapd.archive.limits import Limits
 from swapd.archive.streams import Piped, Stream
+from swapd.host import jail
+from swapd.host.child import Child
+from swapd.host.jail import Confinement, Layers
 from swapd.model.errors import Failed, Issue, Rejected
 from swapd.model.release import Compression, printable
 
@@ -42,7 +42,7 @@ SILENCE = 120.0  # seconds without one after which the child is taken to hang: i
 INTERVAL = 0.02  # seconds between two reports of the child's
 LONGEST = 1 << 20  # bytes of one line
 LARGEST_FILE = 1 << 62
-SAFE = "The live release and the upload are untouched. Touch the tarball to have it taken up again."
+SAFE = "The live release and the upload are untouched. Touch the tarball, or reload swapd, to have it taken up again."
 
 
 def extract_jailed(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from swapd.deploy import deploy
+from swapd.deploy import deploy, remove_leftovers
 from swapd.host.configuration import read_site
 from swapd.host.eventlog import EventLog
 from swapd.ledger import Context
@@ -23,6 +22,7 @@ from swapd.model.layout import Layout
 from swapd.model.record import Deployment
 from swapd.model.release import Outcome, Stage, Upload, printable
 from swapd.stages.arrive import scan
+from swapd.stages.mark import announce
 
 STATUSES = {
     Outcome.LIVE: ExitStatus.DONE,
@@ -54,10 +54,11 @@ def command(layout: Layout, site: str, file: Path, patience: float, as_json: boo
             emit = log.emit if layout.is_host else _discard
             context = Context(layout, emit, progress, lambda: bool(cancelled))
             deployment = deploy(configured, upload, context, patience)
+            remove_leftovers(configured, context)
     except NotComplete as error:
         raise Failed(error.problem, error.message, error.hint) from error
     with suppress(OSError):
-        os.utime(configured.incoming)  # an event by which a daemon that runs sees that something else is live
+        announce(configured.incoming)
     _print(deployment, as_json)
     return STATUSES[deployment.outcome]
 

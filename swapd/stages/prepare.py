@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from swapd.host.copying import copy_entry, copy_within_room
+from swapd.host.copying import copy_within_room
 from swapd.host.disks import Disks
 from swapd.host.files import closing_descriptor, opened_directory, remove_tree
 from swapd.host.labels import has_labels, label
@@ -233,7 +233,8 @@ def _begin_shared(
             with closing_descriptor(live):
                 copy_within_room(live, name, in_shared, beginning, site.shared_directory, what, keep_going)
         elif _is_there(in_release, name):
-            copy_entry(in_release, name, in_shared, beginning, keep_going)
+            what = f"the copy of what the release has in {inner}"
+            copy_within_room(in_release, name, in_shared, beginning, site.shared_directory, what, keep_going)
             _give_all(in_shared, beginning, owner)
     except BaseException:
         remove_tree(in_shared, beginning)  # it may be large, and is of no use
