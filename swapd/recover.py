@@ -98,7 +98,7 @@ def _undo(site: Site, ledger: Ledger) -> None:
     deployment = ledger.deployment
     swap.abandon(site, deployment.id, deployment.swaps, set_aside)
     what = deployment.release or deployment.file_name
-    message = f"{what} was not swapped when swapd crashed; what was staged is out of the way, and is removed later"
+    message = f"{what} was not swapped when swapd crashed; what was staged is set aside, to be removed"
     ledger.context.emit(events.recovered(site.name, message, deployment.release))
     again = deployment.is_dropped and deployment.attempt < MAX_ATTEMPTS
     ledger.fail(

@@ -28,7 +28,7 @@ from swapd.host.refusals import explain
 from swapd.host.reuse import reuse
 from swapd.model.config import Mtime, Reuse, Site
 from swapd.model.errors import Failed, Rejected
-from swapd.model.release import ExtractedTree, StagedRelease, Tree, printable
+from swapd.model.release import ExtractedTree, ReleaseId, StagedRelease, Tree, printable
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -46,7 +46,7 @@ def prepare(extracted: ExtractedTree, site: Site, disks: Disks, keep_going: Call
     raise. ``Rejected`` (``missing-content``) when the release lacks what ``must_contain`` or a ``[[path]]`` names;
     ``Failed`` when this host cannot do it, among it ``NoRoom`` where something is copied.
     """
-    root = extracted.tree.path
+    root, release = extracted.tree.path, extracted.verified.tarball.release
     _check_content(root, site)
     try:
         for path in site.shared:
@@ -54,7 +54,7 @@ def prepare(extracted: ExtractedTree, site: Site, disks: Disks, keep_going: Call
         trees = []
         # The main part last: until then, the others are in it.
         for part in reversed(site.parts):
-            tree = _take_out(root, part, keep_going) if part.part else root
+            tree = _take_out(root, part, release, keep_going) if part.part else root
             # While nobody but us can change the tree.
             if site.reuse is Reuse.AUTO:
                 reuse(tree, part.live, keep_going)
@@ -73,7 +73,7 @@ def prepare(extracted: ExtractedTree, site: Site, disks: Disks, keep_going: Call
         ) from error
     except OSError as error:
         raise explain(error, site.releases) from error
-    return StagedRelease(extracted.verified.tarball.release, tuple(reversed(trees)))
+    return StagedRelease(release, tuple(reversed(trees)))
 
 
 def _check_content(root: Path, site: Site) -> None:
@@ -103,7 +103,7 @@ def _is_directory(root: Path, inner: str) -> bool:
     return True
 
 
-def _take_out(root: Path, part: Site, keep_going: Callable[[], None]) -> Path:
+def _take_out(root: Path, part: Site, release: ReleaseId, keep_going: Callable[[], None]) -> Path:
     """Moves a part of the release to where its live path's releases are, under the staging name; where it is then.
 
     On another filesystem it is copied. Nobody but us can change either directory yet.
@@ -116,7 +116,7 @@ def _take_out(root: Path, part: Site, keep_going: Callable[[], None]) -> Path:
             raise
         with opened_directory(source.parent) as old, opened_directory(part.releases) as new:
             try:
-                what = f"{part.part} of {root.name}"
+                what = f"{part.part} of release {release}"
                 copy_within_room(old, source.name, new, staging.name, part.releases, what, keep_going)
             except OSError as failure:
                 raise explain(failure, part.releases) from failure  # that disk is full, not the main part's
