@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from swapd.host.refusals import explain
 from swapd.ledger import Context, Ledger
 from swapd.model import events
 from swapd.model.config import Site, Strategy
-from swapd.model.errors import Failed, Interrupted, Rejected
+from swapd.model.errors import Busy, Failed, Interrupted, Rejected
 from swapd.model.record import Deployment, SiteState
 from swapd.model.release import (
     ADOPTED,
@@ -222,6 +223,14 @@ def prune_releases(site: Site, context: Context) -> SiteState:
     except OSError as error:
         context.emit(events.degraded(f"pruning: {error.filename}: {error.strerror}", site.name))
     return state
+
+
+def remove_leftovers(site: Site, context: Context) -> None:
+    """Removes what crashes left among the releases; for whoever has nothing more urgent to do, and holds no lock."""
+    lock = context.layout.site_lock(site.name)
+    if has_leftovers(site):
+        with contextlib.suppress(Busy, Failed), locked(lock, "a deployment"):
+            prune_releases(site, context)
 
 
 def clean(site: Site, ledger: Ledger) -> None:

@@ -101,7 +101,7 @@ def _undo(site: Site, ledger: Ledger) -> None:
     swap.abandon(site, deployment.id, deployment.swaps, set_aside)
     what = deployment.release or deployment.file_name
     is_rollback = deployment.kind is Kind.ROLLBACK
-    rest = "it is kept as it was" if is_rollback else "what was staged is out of the way, and is removed later"
+    rest = "it is kept as it was" if is_rollback else "what was staged is set aside, to be removed"
     message = f"{what} was not swapped when swapd crashed; {rest}"
     ledger.context.emit(events.recovered(site.name, message, deployment.release))
     command = "ask for" if is_rollback else "deploy"

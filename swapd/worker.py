@@ -7,7 +7,6 @@ standard output. It ends at the end of its input, or after SIGTERM.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -15,7 +14,7 @@ import time
 from dataclasses import asdict, astuple
 from typing import Any, TextIO
 
-from swapd.deploy import deploy, prune_releases
+from swapd.deploy import deploy, remove_leftovers
 from swapd.host import records
 from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
@@ -28,7 +27,6 @@ from swapd.model.layout import Layout
 from swapd.model.release import Fingerprint, Sidecar, SidecarKind, Stage, Upload
 from swapd.recover import recover
 from swapd.rollback import rollback
-from swapd.stages.prune import has_leftovers
 
 REPORT_INTERVAL = 0.1  # seconds between two reports of the same stage's progress
 LOCK_PATIENCE = 3600.0  # a command that deploys to this site is waited for: the upload loses nothing
@@ -125,14 +123,7 @@ class Worker:
             self.take_up(json.loads(line))
             if self._is_cancelled:
                 return
-        self._sweep()
-
-    def _sweep(self) -> None:
-        """Removes what a crash amid an earlier prune left, once there is nothing more urgent."""
-        lock = self._context.layout.site_lock(self._site.name)
-        if has_leftovers(self._site):
-            with contextlib.suppress(Busy, Failed), locked(lock, "a deployment"):
-                prune_releases(self._site, self._context)
+        remove_leftovers(self._site, self._context)
 
 
 def work(site: Site, layout: Layout) -> None:

@@ -41,7 +41,7 @@ class Decompressor:
             raise Failed(
                 "zstd-missing",
                 "the tarball is compressed by zstd, and this host has no program zstd",
-                "Install the package zstd, or compress with gzip.",
+                "Install the package zstd, then touch the tarball, or reload swapd; or compress with gzip.",
             )
         os.lseek(descriptor, 0, os.SEEK_SET)
         self._descriptor = descriptor

@@ -43,7 +43,7 @@ INTERVAL = 0.02  # seconds between two reports of the child's
 AT_ONCE = 1 << 16  # most bytes that are read of it at once
 LONGEST = 1 << 20  # bytes of one line
 LARGEST_FILE = 1 << 62
-SAFE = "The live release and the upload are untouched. Touch the tarball to have it taken up again."
+SAFE = "The live release and the upload are untouched. Touch the tarball, or reload swapd, to have it taken up again."
 
 
 def extract_jailed(

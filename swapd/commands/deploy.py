@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from swapd.deploy import deploy
+from swapd.deploy import deploy, remove_leftovers
 from swapd.host.configuration import read_site
 from swapd.host.eventlog import EventLog
 from swapd.host.users import find_operator
@@ -55,6 +55,7 @@ def command(layout: Layout, site: str, file: Path, patience: float, as_json: boo
             emit = log.emit if layout.is_host else discard
             context = Context(layout, emit, progress, lambda: bool(cancelled), find_operator())
             deployment = deploy(configured, upload, context, patience)
+            remove_leftovers(configured, context)
     except NotComplete as error:
         raise Failed(error.problem, error.message, error.hint) from error
     with suppress(OSError):

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from swapd.host.beside import find_live, walk_beside
-from swapd.host.copying import copy_entry, copy_within_room
+from swapd.host.copying import copy_within_room
 from swapd.host.disks import Disks
 from swapd.host.files import closing_descriptor, opened_directory, remove_tree
 from swapd.host.labels import has_labels, label
@@ -29,7 +29,7 @@ from swapd.host.refusals import explain
 from swapd.host.reuse import reuse
 from swapd.model.config import Mtime, Reuse, Site
 from swapd.model.errors import Failed, Rejected
-from swapd.model.release import ExtractedTree, StagedRelease, Tree, printable
+from swapd.model.release import ExtractedTree, ReleaseId, StagedRelease, Tree, printable
 
 _SECOND = 1_000_000_000  # HTTP's times have whole seconds: "later" must be so for a visitor's If-Modified-Since, too
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -48,7 +48,7 @@ def prepare(extracted: ExtractedTree, site: Site, disks: Disks, keep_going: Call
     raise. ``Rejected`` (``missing-content``) when the release lacks what ``must_contain`` or a ``[[path]]`` names;
     ``Failed`` when this host cannot do it, among it ``NoRoom`` where something is copied.
     """
-    root = extracted.tree.path
+    root, release = extracted.tree.path, extracted.verified.tarball.release
     _check_content(root, site)
     try:
         for path in site.shared:
@@ -56,7 +56,7 @@ def prepare(extracted: ExtractedTree, site: Site, disks: Disks, keep_going: Call
         trees = []
         # The main part last: until then, the others are in it.
         for part in reversed(site.parts):
-            tree = _take_out(root, part, keep_going) if part.part else root
+            tree = _take_out(root, part, release, keep_going) if part.part else root
             # While nobody but us can change the tree.
             if site.reuse is Reuse.AUTO:
                 reuse(tree, part.live, keep_going)
@@ -74,7 +74,7 @@ def prepare(extracted: ExtractedTree, site: Site, disks: Disks, keep_going: Call
         ) from error
     except OSError as error:
         raise explain(error, site.releases) from error
-    return StagedRelease(extracted.verified.tarball.release, tuple(reversed(trees)))
+    return StagedRelease(release, tuple(reversed(trees)))
 
 
 def _check_content(root: Path, site: Site) -> None:
@@ -104,7 +104,7 @@ def _is_directory(root: Path, inner: str) -> bool:
     return True
 
 
-def _take_out(root: Path, part: Site, keep_going: Callable[[], None]) -> Path:
+def _take_out(root: Path, part: Site, release: ReleaseId, keep_going: Callable[[], None]) -> Path:
     """Moves a part of the release to where its live path's releases are, under the staging name; where it is then.
 
     On another filesystem it is copied. Nobody but us can change either directory yet.
@@ -117,7 +117,7 @@ def _take_out(root: Path, part: Site, keep_going: Callable[[], None]) -> Path:
             raise
         with opened_directory(source.parent) as old, opened_directory(part.releases) as new:
             try:
-                what = f"{part.part} of {root.name}"
+                what = f"{part.part} of release {release}"
                 copy_within_room(old, source.name, new, staging.name, part.releases, what, keep_going)
             except OSError as failure:
                 raise explain(failure, part.releases) from failure  # that disk is full, not the main part's
@@ -238,7 +238,8 @@ def _begin_shared(
             with closing_descriptor(live):
                 copy_within_room(live, name, in_shared, beginning, site.shared_directory, what, keep_going)
         elif _is_there(in_release, name):
-            copy_entry(in_release, name, in_shared, beginning, keep_going)
+            what = f"the copy of what the release has in {inner}"
+            copy_within_room(in_release, name, in_shared, beginning, site.shared_directory, what, keep_going)
             _give_all(in_shared, beginning, owner)
     except BaseException:
         remove_tree(in_shared, beginning)  # it may be large, and is of no use

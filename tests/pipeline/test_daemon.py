@@ -197,7 +197,7 @@ class TestCrash:
         again, crashed = scratch.deployments()
         assert (crashed.outcome, crashed.problem, crashed.attempt) == (Outcome.FAILED, "crashed", 1)
         assert (again.outcome, again.attempt) == (Outcome.LIVE, 2)
-        assert leftovers(scratch.releases()) == []
+        wait_until(lambda: leftovers(scratch.releases()) == [], "what was left to be removed")
         assert "signal 9" in daemon.log()
 
 

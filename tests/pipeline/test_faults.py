@@ -43,10 +43,6 @@ def large_zstd(large: Path) -> Path:
     return path
 
 
-def files_in_staging(scratch: Scratch) -> int:
-    return sum(len(os.listdir(path)) for path in scratch.releases().glob(".staging-*/data/*"))
-
-
 EXTRACTOR, DECOMPRESSOR = "swapd extract", "zstd"
 
 
@@ -63,7 +59,7 @@ def test_a_child_that_is_killed_has_failed_and_can_be_had_again(
     before, owner = snapshot(live), (live.stat().st_uid, live.stat().st_gid)
     upload = drop(large_zstd, scratch.incoming)
     pid = wait_until(lambda: daemon.below_workers(victim), f"{victim} at work")[0]
-    wait_until(lambda: files_in_staging(scratch) >= files, f"{files} files")
+    wait_until(lambda: scratch.files_in_staging() >= files, f"{files} files")
     os.kill(pid, signal.SIGKILL)
     marker = scratch.wait_marker(f"{upload.name}.failed")
     assert marker["problem"] == problem
@@ -84,7 +80,7 @@ def test_everything_that_extracts_ends_with_the_daemon(scratch: Scratch, large_z
     incoming = scratch.add_site()
     daemon = scratch.start_daemon()
     drop(large_zstd, incoming)
-    wait_until(lambda: files_in_staging(scratch) > 100, "a tarball is extracted")
+    wait_until(lambda: scratch.files_in_staging() > 100, "a tarball is extracted")
     pids = [*daemon.workers(), *daemon.below_workers(EXTRACTOR), *daemon.below_workers(DECOMPRESSOR)]
     assert len(pids) == 3
     for pid in pids[1:]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import json
@@ -206,6 +207,14 @@ class Scratch:
             return worker
 
         return wait_until(hold, f"the extraction for {site}")
+
+    def files_in_staging(self, site: str = "") -> int:
+        """How much of a tarball whose files are in ``data/N/`` is extracted by now."""
+        count = 0
+        for path in self.releases(site).glob(".staging-*/data/*"):
+            with contextlib.suppress(FileNotFoundError):
+                count += len(os.listdir(path))
+        return count
 
     def pending(self, site: str = "") -> list[Deployment]:
         return [item for item in self.deployments(site) if item.ended is None]

@@ -392,6 +392,23 @@ class TestThisHost:
         assert done.stdout in ("cannot-claim\n", ""), done
         assert not os.listdir(drop.claims)
 
+    @pytest.mark.parametrize("call", ["copy_file_range", "read", "pread"])
+    def test_a_disk_that_fails(self, drop: Drop, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Under the upload, or under the copy; simulated, because a disk fails when it will."""
+        drop.put()
+
+        def fail(*_: Any) -> Any:
+            raise OSError(errno.EIO, "Input/output error")
+
+        if call == "read":  # where the kernel does not copy
+            monkeypatch.setattr(os, "copy_file_range", lambda *_: 0)
+        monkeypatch.setattr(os, call, fail)
+        with pytest.raises(Failed) as caught, drop.claim():
+            pass
+        assert caught.value.problem == "cannot-claim"
+        assert "Input/output error" in caught.value.message
+        assert "A disk is failing" in caught.value.hint
+
 
 class TestSidecars:
     @pytest.mark.parametrize(

@@ -359,7 +359,7 @@ def test_no_room_for_a_part_on_another_filesystem(tmp_path: Path) -> None:
             staged(site, {"index.php": "new", "cgi-bin/large": "x" * 2_000_000})
         copied = os.listdir(other / "cgi.releases")
     assert caught.value.problem == "no-space"
-    assert caught.value.message.startswith(f"{other}/cgi.releases: cgi-bin of ")
+    assert caught.value.message.startswith(f"{other}/cgi.releases: cgi-bin of release shop-2@")
     assert "needs at least 1.9 MiB; 1.0 MiB are free" in caught.value.message
     assert not copied
 
