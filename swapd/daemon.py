@@ -171,6 +171,7 @@ class Daemon:
         for desk in self._desks.values():
             if desk.worker is None:
                 desk.find_crashed()
+                desk.find_leftovers()
             if desk.retry_where_room_is():
                 desk.look_at = 0.0
 
@@ -292,6 +293,10 @@ class Daemon:
 
     def _take_report(self, desk: SiteDesk, report: dict[str, Any]) -> None:
         upload = desk.current
+        if "swept" in report:
+            desk.hear_swept()
+            return
+        desk.is_sweeping = report.get("sweeps", desk.is_sweeping)
         if "ready" in report:
             desk.hear_ready()
         elif "stage" in report:

@@ -22,7 +22,7 @@ from swapd.model.release import Outcome, SiteName, Upload, recorded_name
 from swapd.model.room import RoomNeeded
 from swapd.model.status import SiteStatus
 from swapd.stages.arrive import Answer, Arrivals
-from swapd.stages.prune import has_leftovers
+from swapd.stages.prune import ASIDE, find_leftovers
 from swapd.worker import upload_document
 
 
@@ -38,11 +38,13 @@ class SiteDesk:
         self.current: Upload | None = None
         self.worker: subprocess.Popen[bytes] | None = None
         self.is_ready = False
+        self.is_sweeping = False
         self.must_recover = False
         self.is_recovering = False
         self._deployments_mtime = 0
         self.find_crashed()
-        self.must_recover = self.must_recover or has_leftovers(site)
+        self._left: list[str] = []  # by whoever removed old releases last, and could not remove these
+        self.must_recover = self.must_recover or bool(find_leftovers(site))
         self.not_before = 0.0
         self.stage = ""
         self.fraction: float | None = None
@@ -65,6 +67,17 @@ class SiteDesk:
         if mtime != self._deployments_mtime and self.current is None:
             self._deployments_mtime = mtime
             self.must_recover = bool(records.find_unfinished(self._layout, self.site.name))
+
+    def find_leftovers(self) -> None:
+        """Sees whether old releases are on their way out and nobody removes them; those that cannot be, count once."""
+        if (left := find_leftovers(self.site, ASIDE)) and left != self._left:
+            self._left = left
+            self.must_recover = True
+
+    def hear_swept(self) -> None:
+        """The worker has removed what it could."""
+        self.is_sweeping = False
+        self._left = find_leftovers(self.site, ASIDE)
 
     def hear_ready(self) -> None:
         """The worker has recovered, and takes uploads from now on."""
@@ -129,7 +142,7 @@ class SiteDesk:
             stdout=subprocess.PIPE,
             bufsize=0,
         )
-        self.is_ready, self.buffer = False, b""
+        self.is_ready, self.is_sweeping, self.buffer = False, False, b""
         self.is_recovering, self.must_recover = self.must_recover, False
         self._send({"root": str(self._layout.root), "site": self.site.name, "configuration": self.site.document()})
 
@@ -149,7 +162,7 @@ class SiteDesk:
         if self.queue:
             self.current = self.queue.popleft()
             self._send(upload_document(self.current))
-        else:
+        elif not self.is_sweeping:
             self.retire_worker()
 
     def status(self) -> SiteStatus:

@@ -27,7 +27,7 @@ from swapd.model.release import (
     recorded_name,
 )
 from swapd.model.room import NoRoom
-from swapd.stages.mark import describe, remove_old_markers, remove_sums, remove_upload, write_marker
+from swapd.stages.mark import describe, remove_sums, remove_upload, write_marker
 
 MAX_ATTEMPTS = 3  # how often an upload is taken up that crashes us, before it counts as failed
 RETRIED = ("interrupted", "crashed")  # problems after which the same upload is taken up again
@@ -205,8 +205,12 @@ class Ledger:
             pause=self.deployment.pause,
             newest=self.deployment.newest,
             others=tuple(LiveTree(str(path.live), identify(path.live)) for path in self.site.paths),
+            live=str(self.site.live),
         )
-        records.write_state(layout, name, SiteState(live, tuple(unique), doomed))
+        # Deployed anew, a release is no longer a bad one; and what is not listed any more is neither bad nor pinned.
+        bad = tuple(item for item in before.bad if item in unique)
+        pinned = tuple(item for item in before.pinned if item in unique or item == release.release)
+        records.write_state(layout, name, SiteState(live, tuple(unique), doomed, bad, pinned))
 
     def _end(self, outcome: Outcome, reason: str, hint: str, problem: str) -> Deployment:
         if not self._is_begun:
@@ -265,12 +269,6 @@ class Ledger:
         return digests <= {
             item.digest for item in records.read_deployments(self.context.layout, self.site.name) if item.ended
         }
-
-    def remove_old_markers(self, state: SiteState) -> None:
-        """Removes the markers of releases that are not kept any more."""
-        if state.live is not None:
-            kept = {state.live.release, *state.previous}
-            self._degrading("the removal of old markers", lambda: remove_old_markers(self.site.incoming, kept))
 
     def _degrading(self, what: str, write: Callable[[], object]) -> None:
         """Does what must not change an outcome when it fails: that is said, and nothing else."""

@@ -32,11 +32,15 @@ class MessageId(StrEnum):
     NO_HTTPD = "665e967540c245f3afb24f432012c4d3"
     ADOPTED = "a6b806ec202e43b7a6592abc35aaca42"  # and SWAPD_RELEASE
     PRUNED = "26b0445378b6461eb71a342e27b6d57f"
+    RELEASE_HELD = "e24dd0be5ddd4ff3a6ef865431f2bd17"  # and SWAPD_RELEASE
+    KEPT_GONE = "569615ca285e4d428df69b9845886757"
+    LIVE_ADOPTED = "400075548cfc4e05935cab80c7c6fd40"
     INTERRUPTED = "d8fcdc0b78df415383876a0604a83f9f"
 
     # What a start, or `swapd resume`, finds after a crash.
     RESUMED_LEFTOVER = "5fe2879ae7664c5e9cf6c4f3c9477594"
     RECOVERED = "d02a3d0548904d1497e610c9c05bfe9c"  # with SWAPD_SITE
+    REBUILT = "31db85cb7d014ca5bb80c2eb70d0f648"  # with SWAPD_SITE
 
     # What works less well than it should.
     DROP_DIRECTORY_LOST = "e31b46393124498aaf9f35799fbab60c"  # with SWAPD_SITE

@@ -200,6 +200,7 @@ class LiveRelease(Recorded):
     pause: PauseCost | None = None
     newest: int | None = None  # as in its deployment's record
     others: tuple[LiveTree, ...] = ()  # what the site's further live paths are
+    live: str = ""  # the main live path that this is said of; empty in records of older versions: whichever it is
 
     def tree_at(self, live: str) -> TreeIdentity:
         """Which tree is to be expected at one of the site's live paths; at one that is new, none that is there."""
@@ -213,6 +214,8 @@ class SiteState(Recorded):
     live: LiveRelease | None = None
     previous: tuple[ReleaseId, ...] = ()
     doomed: tuple[ReleaseId, ...] = ()  # past `keep`, and perhaps not whole any more: to be removed
+    bad: tuple[ReleaseId, ...] = ()  # of the previous ones: rolled back from, and skipped by the next rollback
+    pinned: tuple[ReleaseId, ...] = ()  # kept whatever `keep` says
 
 
 @dataclass(frozen=True, slots=True)

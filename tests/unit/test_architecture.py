@@ -19,7 +19,7 @@ ROOMS = [
     {"demo", "packing"},
     {"daemon", "desk"},
     {"worker"},
-    {"deploy", "recover"},
+    {"deploy", "recover", "retention", "adopt", "rebuild"},
     {"ledger"},
     {"stages"},
     {"archive"},
