@@ -13,7 +13,7 @@ from swapd.model import events
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed, Interrupted, Rejected
 from swapd.model.record import Deployment, SiteState
-from swapd.model.release import ADOPTED, Release, Stage, StagedRelease, Tarball, Upload, VerifiedTarball
+from swapd.model.release import ADOPTED, KeptRelease, Release, Stage, StagedRelease, Tarball, Upload, VerifiedTarball
 from swapd.model.room import NoRoom
 from swapd.recover import recover
 from swapd.retention import prune_releases, sweep
@@ -43,10 +43,10 @@ def deploy(site: Site, upload: Upload, context: Context, patience: float = 0.0) 
         try:
             return _deploy(site, upload, ledger)
         except (Rejected, Failed) as error:
-            _clean(site, ledger)
+            clean(site, ledger)
             return ledger.fail(error)
         except OSError as error:
-            _clean(site, ledger)
+            clean(site, ledger)
             return ledger.fail(explain(error, site.live.parent))
 
 
@@ -57,6 +57,7 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
     claims = str(context.layout.claims(site.name))
     with claim(upload, claims, site.verify.max_tarball, _reporter(ledger, Stage.CLAIM, 0)) as tarball:
         ledger.know(tarball)
+        ledger.enter(Stage.VERIFY)
         verified = verify(tarball, site)
         ledger.know_signer(verified.signer)
         ledger.begin()
@@ -74,8 +75,8 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
         refuse_older(newest, state.live)
         ledger.know_newest(newest)
     ledger.enter(Stage.PREPARE)
-    staged = prepare(extracted, site, lambda: _keep_going(ledger))
-    release = _swap(site, staged, strategies, state, ledger)
+    staged = prepare(extracted, site, lambda: keep_going(ledger))
+    release = make_live(site, staged, strategies, state, ledger)
     deployment = ledger.end_live(release)
     ledger.enter(Stage.PRUNE)
     prune_releases(site, context)
@@ -99,11 +100,14 @@ def _is_unchanged(site: Site, tarball: Tarball, state: SiteState) -> bool:
     return all(is_tree(part.live, live.tree_at(str(part.live))) for part in site.parts)
 
 
-def _swap(
-    site: Site, staged: StagedRelease, strategies: Sequence[Strategy], state: SiteState, ledger: Ledger
+def make_live(
+    site: Site, staged: StagedRelease | KeptRelease, strategies: Sequence[Strategy], state: SiteState, ledger: Ledger
 ) -> Release:
-    """The staged release is live after this, under the intents that were written down before."""
-    _keep_going(ledger)
+    """The release is live after this, under the intents that were written down before.
+
+    Raises ``Failed`` or ``OSError`` where it is not; then ``clean`` is to be called.
+    """
+    keep_going(ledger)
     plans = swap.plan(site, staged, strategies, state, ledger.deployment.id)
     intents = tuple(plan.intent for plan in plans)
     ledger.enter(Stage.SWAP)
@@ -129,7 +133,7 @@ def _swap(
 
 def _commit(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> None:
     """The renames, under a pause where the site asks for one; raises ``Failed`` or ``OSError``."""
-    if not site.is_paused_for_swap:
+    if not swap.is_paused_for(site, plans):
         swap.commit(plans)
         return
     for attempt in range(RESTARTS + 1):
@@ -160,7 +164,8 @@ def _commit_paused(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> No
                 context.emit(events.degraded(warning, site.name))
 
 
-def _clean(site: Site, ledger: Ledger) -> None:
+def clean(site: Site, ledger: Ledger) -> None:
+    """Removes what a deployment that did not go live left, and gives a kept tree its name back."""
     try:
         swap.abandon(site, ledger.deployment.id, ledger.deployment.swaps)
     except OSError as error:
@@ -171,13 +176,14 @@ def _reporter(ledger: Ledger, stage: Stage, total: int) -> Callable[[int], None]
     """A stage's progress in bytes, as a fraction for the status; also where a stop interrupts it."""
 
     def report(done: int) -> None:
-        _keep_going(ledger)
+        keep_going(ledger)
         fraction = min(done / total, 1.0) if total else None
         ledger.context.progress(stage, fraction, ledger.deployment.release or "")
 
     return report
 
 
-def _keep_going(ledger: Ledger) -> None:
+def keep_going(ledger: Ledger) -> None:
+    """Raises ``Interrupted`` once swapd is told to stop."""
     if ledger.context.is_cancelled():
         raise Interrupted(ledger.deployment.stage)

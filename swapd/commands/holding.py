@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
 
+from swapd.commands.deploy import discard, show_nothing
 from swapd.host import records
 from swapd.host.configuration import read_site
 from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
+from swapd.host.users import find_operator
 from swapd.ledger import Context
 from swapd.model.config import Site
-from swapd.model.events import Event
+from swapd.model.control import find_release
+from swapd.model.errors import Rejected, UsageError
 from swapd.model.layout import Layout
+from swapd.model.release import ReleaseId
 from swapd.recover import recover
 
 wait_option = click.option(
@@ -29,13 +33,18 @@ def holding(layout: Layout, name: str, patience: float) -> Iterator[tuple[Site, 
     ``Busy`` when its lock is not free within ``patience`` seconds.
     """
     site = read_site(layout, name)
-    emit: Callable[[Event], None] = EventLog(layout, is_command=True).emit if layout.is_host else _discard
-    context = Context(layout, emit, lambda *_: None)
+    # Below --root the log is this very terminal, which gets the command's own words.
+    emit = EventLog(layout, is_command=True).emit if layout.is_host else discard
+    context = Context(layout, emit, show_nothing, operator=find_operator())
     records.make_state_directories(layout, site.name)
     with locked(layout.site_lock(site.name), f"a deployment of {site.name}", patience):
         recover(site, context)
         yield site, context
 
 
-def _discard(_: Event) -> None:
-    """No record: below --root the log is this very terminal, which gets the command's own words."""
+def find_among(text: str, releases: Sequence[ReleaseId]) -> ReleaseId:
+    """The release that somebody means who does not type all of its id; ``UsageError`` lists them."""
+    try:
+        return find_release(text, releases)
+    except Rejected as error:
+        raise UsageError(error.problem, error.message, error.hint) from error

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import click
 
-from swapd.commands.holding import holding, wait_option
+from swapd.commands.holding import find_among, holding, wait_option
 from swapd.host import records
-from swapd.model.kept import find_kept
 from swapd.model.layout import Layout
 
 
@@ -25,7 +24,7 @@ def command(layout: Layout, site: str, release: str, patience: float) -> None:
     with holding(layout, site, patience) as (configured, _):
         state = records.read_state(layout, configured.name)
         live = (state.live.release,) if state.live else ()
-        chosen = find_kept(release, (*live, *state.previous), "kept")
+        chosen = find_among(release, (*live, *state.previous))
         if chosen not in state.pinned:
             state = replace(state, pinned=(*state.pinned, chosen))
             records.write_state(layout, configured.name, state)

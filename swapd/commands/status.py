@@ -16,7 +16,7 @@ from swapd.model.config import Site
 from swapd.model.errors import ExitStatus, Failed
 from swapd.model.events import describe_pause
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, SiteState, now
+from swapd.model.record import Deployment, Kind, SiteState, now
 from swapd.model.release import Outcome, printable
 from swapd.model.status import describe_time
 from swapd.stages.arrive import scan
@@ -103,13 +103,16 @@ def describe(standing: Standing, present: datetime) -> list[str]:
         hint = f"swapd init {standing.site.name} --live {standing.site.live} adopts it"
         lines.append(click.style(f"  changed    {found}, not what swapd left there; {hint}", fg="red"))
     if standing.state.previous:
-        lines.append(f"  kept       {', '.join(standing.state.previous)}")
+        bad = standing.state.bad
+        kept = [f"{item} (rolled back from)" if item in bad else item for item in standing.state.previous]
+        lines.append(f"  kept       {', '.join(kept)}")
     if standing.state.pinned:
         lines.append(f"  pinned     {', '.join(standing.state.pinned)}")
     if (under_way := standing.under_way) is not None:
         lines.append(f"  under way  {under_way.release}, begun {describe_time(under_way.started, present)}")
     if last is not None and last.outcome in (Outcome.REJECTED, Outcome.FAILED):
-        what = last.release or last.file_name
+        is_rollback = last.kind is Kind.ROLLBACK
+        what = f"rollback to {last.release}" if is_rollback and last.release else last.release or last.file_name
         when = describe_time(last.ended or last.started, present)
         lines.append(click.style(f"  last       {what} {last.outcome.value} at {when}: {last.reason}", fg="red"))
         lines.append(f"             {last.hint}")

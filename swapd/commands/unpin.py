@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import click
 
-from swapd.commands.holding import holding, wait_option
+from swapd.commands.holding import find_among, holding, wait_option
 from swapd.host import records
-from swapd.model.kept import find_kept
 from swapd.model.layout import Layout
 from swapd.stages.prune import releases_to_prune
 
@@ -25,7 +24,7 @@ def command(layout: Layout, site: str, release: str, patience: float) -> None:
     """
     with holding(layout, site, patience) as (configured, _):
         state = records.read_state(layout, configured.name)
-        chosen = find_kept(release, state.pinned, "pinned")
+        chosen = find_among(release, state.pinned)
         state = replace(state, pinned=tuple(item for item in state.pinned if item != chosen))
         records.write_state(layout, configured.name, state)
     click.echo(f"{configured.name}: {chosen} is not pinned any more")

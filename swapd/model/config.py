@@ -146,11 +146,6 @@ class Site:
         """What outlives releases, beside the live path."""
         return self.live.with_name(f"{self.live.name}.shared")
 
-    @property
-    def is_paused_for_swap(self) -> bool:
-        """Whether a swap of this site pauses httpd: every strategy of this version renames the live path itself."""
-        return self.pause.mode is not PauseMode.NEVER
-
     def document(self) -> dict[str, Any]:
         """The configuration as a document that ``parse_site`` reads back to the same value."""
         return {

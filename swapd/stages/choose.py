@@ -2,25 +2,23 @@
 
 Facts that this stage rests on:
 
-- RENAME_EXCHANGE is refused across filesystems, across two bind mounts of one filesystem, and on a mount point; some
-  FUSE filesystems report success and destroy the target. So it is tried beforehand in the real directories, and
-  judged by the inodes.
 - A mount below the live path would move away with the old tree.
+- Nothing can be renamed from one filesystem to another.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from swapd.host.linux import RENAME_EXCHANGE, mount_points, renameat2
+from swapd.host.linux import mount_points
 from swapd.host.refusals import explain
 from swapd.model.config import Site, Strategy
-from swapd.model.errors import Failed
+from swapd.model.errors import Failed, Issue
+from swapd.strategies import WAYS
+from swapd.strategies.way import describe_live
 
-PROBE = ".swapd-probe-"
 SAFE = "The live release and the upload are untouched."
 
 
@@ -43,25 +41,22 @@ def choose(site: Site) -> Choice:
     except OSError as error:
         raise explain(error, site.releases.parent) from error
     _check_filesystem(site)
-    is_link, is_there = site.live.is_symlink(), os.path.lexists(site.live)
-    kind = "a symbolic link" if is_link else "a directory" if is_there else "not there yet"
-    wants_link = site.strategy is Strategy.SYMLINK or (site.strategy is Strategy.AUTO and (is_link or not is_there))
-    # One of several live paths is exchanged, link or not: should another fail, it must be what it was again.
-    if wants_link and (not is_there or (is_link and not site.is_one_of_several)):
-        return Choice(Strategy.SYMLINK, f"{site.live} is {kind}")
-    if site.strategy is Strategy.RENAME:
-        return Choice(Strategy.RENAME, "the configuration says so")
-    obstacle = _find_exchange_obstacle(site)
-    if obstacle is None:
-        strategy = Strategy.SYMLINK if wants_link else Strategy.EXCHANGE
-        return Choice(strategy, f"{site.live} is {kind} and its filesystem can exchange")
-    if site.strategy is Strategy.AUTO:
-        return Choice(Strategy.RENAME, f"{site.live} is {kind} and cannot be exchanged: {obstacle}")
-    raise Failed(
-        "cannot-exchange",
-        f"{site.live} is {kind} and cannot be exchanged: {obstacle}",
-        f'{SAFE} Write strategy = "rename" or "auto" in the site\'s configuration.',
-    )
+    if site.strategy is not Strategy.AUTO:
+        if (issue := WAYS[site.strategy].find_obstacle(site)) is not None:
+            raise Failed(issue.problem, issue.message, f"{SAFE} {issue.hint}")
+        return Choice(site.strategy, "the configuration says so")
+    return _choose_by_itself(site)
+
+
+def _choose_by_itself(site: Site) -> Choice:
+    """What auto picks: the first that can be had, and why."""
+    is_link_or_nothing = site.live.is_symlink() or not os.path.lexists(site.live)
+    first = Strategy.SYMLINK if is_link_or_nothing else Strategy.EXCHANGE
+    issue: Issue | None = WAYS[first].find_obstacle(site)
+    if issue is not None:
+        return Choice(Strategy.RENAME, issue.message)
+    can = "" if is_link_or_nothing else " and its filesystem can exchange"
+    return Choice(first, f"{describe_live(site)}{can}")
 
 
 def _check_paths(site: Site) -> None:
@@ -90,33 +85,3 @@ def _check_filesystem(site: Site) -> None:
             f"{SAFE} Set releases in the site's configuration to a directory on that filesystem, such as "
             f"{site.live}.releases.",
         )
-
-
-def sweep_probes(site: Site) -> None:
-    """Removes the empty directories that a crash amid an earlier probe left beside the live path.
-
-    Under the site's lock: nobody else has probes of this site's. Raises ``OSError``.
-    """
-    for path in site.live.parent.glob(f"{PROBE}{site.name}-*"):
-        path.rmdir()
-
-
-def _find_exchange_obstacle(site: Site) -> str | None:
-    """Why two directories in the real places cannot be exchanged, or None: tried, and judged by the inodes."""
-    name = f"{PROBE}{site.name}-{secrets.token_hex(4)}"
-    here, there = site.live.parent / name, site.releases / name
-    try:
-        here.mkdir()
-        there.mkdir()
-        before = here.stat().st_ino, there.stat().st_ino
-        renameat2(str(here), str(there), RENAME_EXCHANGE)
-        after = there.stat().st_ino, here.stat().st_ino
-    except OSError as error:
-        return str(error.strerror)
-    finally:
-        for probe in (here, there):
-            try:
-                probe.rmdir()
-            except FileNotFoundError:
-                pass
-    return None if before == after else "the filesystem reports success and does something else"

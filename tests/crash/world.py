@@ -16,8 +16,8 @@ from swapd.model.events import Event
 from swapd.model.record import Deployment
 from swapd.model.release import MARKER_SUFFIXES, Outcome, Upload
 from swapd.stages.arrive import scan
-from swapd.stages.choose import PROBE
 from swapd.stages.mark import TEMPORARY
+from swapd.strategies.exchanging import PROBE
 from swapd.worker import Worker, upload_document
 from tests.crash.children import Child, Ended
 from tests.crash.steps import Act, install

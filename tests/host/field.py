@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swapd.stages.choose import PROBE
 from swapd.stages.mark import TEMPORARY
+from swapd.strategies.exchanging import PROBE
 from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.hook import Hook
