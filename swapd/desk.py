@@ -21,6 +21,7 @@ from swapd.model.record import Deployment, LiveRelease
 from swapd.model.release import Outcome, SiteName, Upload, recorded_name
 from swapd.model.room import RoomNeeded
 from swapd.model.status import SiteStatus
+from swapd.rebuild import has_traces
 from swapd.stages.arrive import Answer, Arrivals
 from swapd.stages.prune import ASIDE, find_leftovers
 from swapd.worker import upload_document
@@ -52,6 +53,7 @@ class SiteDesk:
         self.lost = ""  # what is wrong with the drop directory
         self.live: LiveRelease | None = None
         self._live_written = -1
+        self._untold = ""  # why it is not known what is live
         self.look_at = 0.0
         self.buffer = b""
         self.gone: list[str] = []  # names of answered uploads that their owners removed
@@ -66,7 +68,14 @@ class SiteDesk:
             return
         if mtime != self._deployments_mtime and self.current is None:
             self._deployments_mtime = mtime
-            self.must_recover = bool(records.find_unfinished(self._layout, self.site.name))
+            self.must_recover = self._is_damaged() or bool(records.find_unfinished(self._layout, self.site.name))
+
+    def _is_damaged(self) -> bool:
+        """Whether a record is to be rebuilt; one that a newer version wrote is for the next deployment to refuse."""
+        try:
+            return bool(records.find_damaged(self._layout, self.site.name))
+        except Failed:
+            return False
 
     def find_leftovers(self) -> None:
         """Sees whether old releases are on their way out and nobody removes them; those that cannot be, count once."""
@@ -123,10 +132,14 @@ class SiteDesk:
         try:
             written = path.stat().st_mtime_ns if path.exists() else 0
             if written != self._live_written:
+                self._live_written = written  # also of one that cannot be read: it is rebuilt, or not, once
                 self.live = records.read_state(self._layout, self.site.name).live
-                self._live_written = written
+                self.trouble = self.trouble if self.trouble != self._untold else ""
+                # Perhaps a site before its first deployment; perhaps one whose records are lost.
+                self.must_recover |= not written and has_traces(self.site, self._layout)
         except (Failed, OSError) as error:
-            self.trouble = str(error)
+            self.trouble = self._untold = str(error)
+            self.must_recover |= isinstance(error, Failed) and error.problem == "bad-record"
 
     def retire_worker(self) -> None:
         """No further upload for the worker that runs: it ends after the one it has."""
