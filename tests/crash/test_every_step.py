@@ -17,11 +17,12 @@ CASES = [
     *(("symlink", beginning) for beginning in ("nothing", "directory", "releases", "kept")),
     *(("exchange", beginning) for beginning in ("nothing", "directory", "link", "kept")),
     *(("rename", beginning) for beginning in ("link", "releases")),
+    *((strategy, "rollback") for strategy in ("symlink", "exchange", "rename")),
 ]
 ALL_CASES = [
     (strategy, beginning)
     for strategy in ("symlink", "exchange", "rename")
-    for beginning in ("nothing", "directory", "link", "releases", "kept")
+    for beginning in ("nothing", "directory", "link", "releases", "kept", "rollback")
 ]
 WHOLLY = ("exchange", "directory")
 # Up to here the cases do the same, but for the probe whether the filesystem can exchange.
@@ -52,7 +53,8 @@ def check_kills(memory: Path, case: tuple[str, str], kinds: tuple[str, ...]) -> 
     assert len(window) == (case[0] == "rename" and case[1] != "nothing")
     assert {standing for _, standing in seen} <= {"old", "new", "nothing"}
     steps = [step for step, _ in seen]
-    begin = 0 if kinds == ("",) else next(index for index, step in enumerate(steps) if any(c in step for c in COMMON))
+    is_same = kinds != ("",) and case[1] != "rollback"
+    begin = next(index for index, step in enumerate(steps) if any(c in step for c in COMMON)) if is_same else 0
     chosen = [index for index in range(begin, len(steps)) if steps[index].startswith(kinds)]
 
     def kill(number: int) -> list[str]:
@@ -90,7 +92,13 @@ def kill_after_swap(world: World, is_half_done: bool) -> None:
 
 @pytest.mark.parametrize(
     ("case", "is_half_done"),
-    [(("symlink", "directory"), False), (("exchange", "releases"), False), (("rename", "releases"), True)],
+    [
+        (("symlink", "directory"), False),
+        (("exchange", "releases"), False),
+        (("rename", "releases"), True),
+        (("exchange", "rollback"), False),
+        (("rename", "rollback"), True),
+    ],
     ids=str,
 )
 def test_recovery_killed_at_every_step(case: tuple[str, str], is_half_done: bool, memory: Path) -> None:
