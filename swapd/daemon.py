@@ -191,6 +191,7 @@ class Daemon:
         known = {upload.file_name for upload in (*desk.queue, *([desk.current] if desk.current else []))}
         desk.queue = deque(self._refreshed(desk, ready))
         desk.queue.extend(upload for upload in ready if upload.file_name not in known)
+        desk.weigh_arrivals()
         desk.gone += gone
         desk.read_live()  # which a command may have changed
         self._mark_waiting(desk)
@@ -306,6 +307,7 @@ class Daemon:
         elif upload is not None:
             desk.stage, desk.fraction, desk.current = "", None, None
             if "waits" in report:
+                desk.passed = ()
                 desk.arrivals.put_back(upload, report["reason"], time.monotonic())
             else:
                 self._take_outcome(desk, upload, report)
@@ -314,6 +316,7 @@ class Daemon:
 
     @staticmethod
     def _take_outcome(desk: SiteDesk, upload: Upload, report: dict[str, Any]) -> None:
+        desk.hear_outcome(Outcome(report["outcome"]), report["release"])
         if not report["is_retried"]:
             # Also what went live: should its file not be removable, it is not deployed for ever.
             desk.arrivals.answer(upload)

@@ -13,7 +13,17 @@ from swapd.model import events
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed, Interrupted, Rejected
 from swapd.model.record import Deployment, SiteState
-from swapd.model.release import ADOPTED, KeptRelease, Release, Stage, StagedRelease, Tarball, Upload, VerifiedTarball
+from swapd.model.release import (
+    ADOPTED,
+    KeptRelease,
+    Release,
+    ReleaseId,
+    Stage,
+    StagedRelease,
+    Tarball,
+    Upload,
+    VerifiedTarball,
+)
 from swapd.model.room import NoRoom
 from swapd.recover import recover
 from swapd.retention import prune_releases, sweep
@@ -48,6 +58,18 @@ def deploy(site: Site, upload: Upload, context: Context, patience: float = 0.0) 
         except OSError as error:
             clean(site, ledger)
             return ledger.fail(explain(error, site.live.parent))
+
+
+def supersede(site: Site, upload: Upload, by: ReleaseId, context: Context, patience: float = 0.0) -> Deployment:
+    """The outcome of an upload that is not deployed, because one that came later is live. It stays where it is.
+
+    Raises ``Busy`` as ``deploy`` does.
+    """
+    records.make_state_directories(context.layout, site.name)
+    lock = context.layout.site_lock(site.name)
+    with locked(lock, f"a deployment of {site.name}", patience, context.is_cancelled):
+        recover(site, context)
+        return Ledger.open(site, context, upload).end_superseded(by)
 
 
 def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:

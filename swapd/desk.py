@@ -14,13 +14,14 @@ from swapd.host import records
 from swapd.host.programs import own_program
 from swapd.host.room import read_room
 from swapd.ledger import is_retried
-from swapd.model.config import Site
+from swapd.model.config import Queue, Site
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, LiveRelease
-from swapd.model.release import Outcome, SiteName, Upload, recorded_name
+from swapd.model.record import Deployment, Kind, LiveRelease
+from swapd.model.release import Outcome, ReleaseId, SiteName, Upload, recorded_name
 from swapd.model.room import RoomNeeded
 from swapd.model.status import SiteStatus
+from swapd.model.turns import Superseded, choose_turn, find_passed
 from swapd.rebuild import has_traces
 from swapd.stages.arrive import Answer, Arrivals
 from swapd.stages.prune import ASIDE, find_leftovers
@@ -37,6 +38,8 @@ class SiteDesk:
         self.arrivals = self._new_arrivals()
         self.queue: deque[Upload] = deque()
         self.current: Upload | None = None
+        self.passed: tuple[Upload, ...] = ()  # over for the current one
+        self.superseded = Superseded()
         self.worker: subprocess.Popen[bytes] | None = None
         self.is_ready = False
         self.is_sweeping = False
@@ -59,6 +62,17 @@ class SiteDesk:
         self.gone: list[str] = []  # names of answered uploads that their owners removed
         self.marked: dict[str, str] = {}  # why each upload that has a pending marker of ours waits
         self.read_live()
+        self._live_upload = self._find_live_upload()
+
+    def _find_live_upload(self) -> tuple[ReleaseId, Upload] | None:
+        """The upload of the release that is live, as it was; None where that is none that was dropped."""
+        if self.live is None or self.site.queue is Queue.ALL:
+            return None
+        for item in records.read_deployments(self._layout, self.site.name, self.live.deployment):
+            if item.id == self.live.deployment and item.is_dropped and item.kind is Kind.DEPLOYMENT:
+                upload = Upload(self.site.incoming, item.file_name, True, fingerprint=item.fingerprint)
+                return self.live.release, upload
+        return None
 
     def find_crashed(self) -> None:
         """Sees whether somebody, perhaps a command, left a deployment without outcome; cheap where nothing changed."""
@@ -96,6 +110,8 @@ class SiteDesk:
             self.arrivals = self._new_arrivals()
             self.queue.clear()
             self.look_at = 0.0
+            self.read_live()
+            self._live_upload = self._find_live_upload()
         self.read_live()
 
     def _new_arrivals(self) -> Arrivals:
@@ -172,11 +188,32 @@ class SiteDesk:
             return
         if self.worker.stdin.closed:
             return  # it is on its way out; its successor goes on
-        if self.queue:
-            self.current = self.queue.popleft()
-            self._send(upload_document(self.current))
+        if (passed := self.superseded.find(self.queue)) is not None and self.superseded.release:
+            self._give(passed, superseded_by=self.superseded.release)
+        elif self.queue:
+            turn = choose_turn(self.queue, self.site.queue)
+            self.passed = turn.passed
+            self._give(turn.upload)
         elif not self.is_sweeping:
             self.retire_worker()
+
+    def _give(self, upload: Upload, **order: str) -> None:
+        self.queue.remove(upload)
+        self.current = upload
+        self._send({**upload_document(upload), **order})
+
+    def hear_outcome(self, outcome: Outcome, release: ReleaseId | None) -> None:
+        """What became of the upload whose turn it was: those that were passed over for it have their turn, or not."""
+        if self.passed and outcome in (Outcome.LIVE, Outcome.UNCHANGED):
+            self.superseded = Superseded(release, self.passed)
+        self.passed = ()
+
+    def weigh_arrivals(self) -> None:
+        """At the first look after a start: what was passed over before it."""
+        live, self._live_upload = self._live_upload, None
+        if live is not None and self.site.queue is Queue.LATEST:
+            release, upload = live
+            self.superseded = Superseded(release, find_passed(self.queue, upload))
 
     def status(self) -> SiteStatus:
         waiting = len(self.arrivals.waiting()) - (self.current is not None)
@@ -191,5 +228,6 @@ def _answered(layout: Layout, site: SiteName) -> Iterator[Deployment]:
         if not deployment.is_dropped or deployment.file_name in seen:
             continue
         seen.add(deployment.file_name)
-        if deployment.outcome in (Outcome.REJECTED, Outcome.FAILED) and not is_retried(deployment):
+        stays = deployment.outcome in (Outcome.REJECTED, Outcome.FAILED) or deployment.is_superseded
+        if stays and not is_retried(deployment):
             yield deployment

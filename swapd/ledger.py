@@ -15,7 +15,17 @@ from swapd.model.control import RollbackRequest
 from swapd.model.errors import Failed, NotComplete, Rejected, SwapdError
 from swapd.model.events import Event
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, Kind, LiveRelease, LiveTree, SiteState, StageTime, SwapIntent, now
+from swapd.model.record import (
+    SUPERSEDED,
+    Deployment,
+    Kind,
+    LiveRelease,
+    LiveTree,
+    SiteState,
+    StageTime,
+    SwapIntent,
+    now,
+)
 from swapd.model.release import (
     DeploymentId,
     Digest,
@@ -234,6 +244,12 @@ class Ledger:
         """The outcome of a deployment of what is live already."""
         return self._end(Outcome.UNCHANGED, "this release is live already", "", "")
 
+    def end_superseded(self, by: ReleaseId) -> Deployment:
+        """The outcome of an upload whose turn was another's, which came later and is live."""
+        hint = "It was not read, and stays here: touch it to have it deployed all the same, or remove it."
+        reason = f"superseded by {by}, which came later and is live"
+        return self._end(Outcome.UNCHANGED, reason, hint, SUPERSEDED)
+
     def end_live(self, release: Release, reason: str = "") -> Deployment:
         """The outcome of a deployment whose release is live: the site's state, and all the rest.
 
@@ -315,7 +331,7 @@ class Ledger:
             self.context.emit(events.deployment_ended(self.deployment))
         marked = replace(self.deployment, outcome=Outcome.PENDING) if is_retried(self.deployment) else self.deployment
         self._mark(marked)
-        if self.deployment.outcome in (Outcome.LIVE, Outcome.UNCHANGED):
+        if self.deployment.outcome in (Outcome.LIVE, Outcome.UNCHANGED) and not self.deployment.is_superseded:
             self._remove_upload()
         if not self.deployment.must_refresh:
             self.close()

@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from swapd.deploy import deploy
+from swapd.deploy import deploy, supersede
 from swapd.host import records
 from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
@@ -108,8 +108,11 @@ class Worker:
         if self._is_cancelled:
             return
         try:
-            obey = rollback if is_control(upload.file_name) else deploy
-            deployment = obey(self._site, upload, self._context, LOCK_PATIENCE)
+            if "superseded_by" in document:
+                deployment = supersede(self._site, upload, document["superseded_by"], self._context, LOCK_PATIENCE)
+            else:
+                obey = rollback if is_control(upload.file_name) else deploy
+                deployment = obey(self._site, upload, self._context, LOCK_PATIENCE)
         except NotComplete as waits:
             self._report(waits=upload.file_name, reason=waits.message)
         except (Busy, Failed) as error:
@@ -119,6 +122,7 @@ class Worker:
             self._report(
                 ended=upload.file_name,
                 outcome=deployment.outcome.value,
+                release=deployment.release,
                 reason=deployment.reason,
                 is_retried=is_retried(deployment),
                 needed=asdict(deployment.needed) if deployment.needed else None,

@@ -145,6 +145,9 @@ def deployment_ended(deployment: Deployment) -> Event:
     match deployment.outcome:
         case Outcome.LIVE:
             message = f"{what} is live{' again' if is_rollback else ''}; {deployment.reason}"
+        case Outcome.UNCHANGED if deployment.is_superseded:
+            kind = MessageId.DEPLOYMENT_SUPERSEDED
+            message = f"{what} was not deployed: {deployment.reason}. {deployment.hint}"
         case Outcome.UNCHANGED:
             message = f"{what} is live already; nothing was touched"
         case _:
@@ -190,8 +193,8 @@ def kept_gone(site: SiteName, releases: Sequence[str], where: str) -> Event:
     return _of_site(MessageId.KEPT_GONE, WARNING, site, message)
 
 
-def live_adopted(site: SiteName, live: str, release: ReleaseId | None) -> Event:
-    what = f"what stands at {live} is taken for the release {release}" if release else f"nothing stands at {live}"
+def live_adopted(site: SiteName, path: str, release: ReleaseId | None) -> Event:
+    what = f"what stands at {path} is taken for the release {release}" if release else f"nothing stands at {path}"
     fields: dict[str, str | int] = {} if release is None else {"SWAPD_RELEASE": release}
     return _of_site(MessageId.LIVE_ADOPTED, WARNING, site, f"{what}, as it was changed by hand", fields)
 

@@ -28,6 +28,7 @@ from swapd.model.release import (
 from swapd.model.room import RoomNeeded
 
 VERSION = 1
+SUPERSEDED = "superseded"  # the problem of an upload that was passed over
 
 
 def now() -> datetime:
@@ -210,6 +211,11 @@ class Deployment(Recorded):
     def duration_usec(self) -> int:
         """How long the deployment took; 0 while it is under way."""
         return round((self.ended - self.started).total_seconds() * 1e6) if self.ended else 0
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether another upload, which came later, is live in its stead; it stays where it is."""
+        return self.problem == SUPERSEDED
 
     @property
     def who(self) -> str:
