@@ -60,7 +60,7 @@ class TestLatest:
         scratch.wait_marker("b.tar.gz.unchanged")
         wait_until(lambda: not scratch.pending(), "all to be told")
         assert outcomes(scratch)[:2] == [("large.tar", Outcome.LIVE), ("c.tar.gz", Outcome.LIVE)]
-        assert {item for item in outcomes(scratch)[2:]} == {(f"{n}.tar.gz", Outcome.UNCHANGED) for n in "ab"}
+        assert set(outcomes(scratch)[2:]) == {(f"{n}.tar.gz", Outcome.UNCHANGED) for n in "ab"}
         assert (incoming / "a.tar.gz").read_bytes() == tarballs[0].read_bytes(), "nobody's upload is lost"
         assert "superseded by c@" in daemon.log()
 
