@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import psutil
 
-from swapd.archive.child import Child
 from swapd.host import linux, records
+from swapd.host.child import Child
 from swapd.host.drift import find_drift
 from swapd.host.files import locked
 from swapd.host.usage import Usage, find_usage
@@ -207,7 +207,7 @@ def sweep(site: Site, context: Context, wanted: int | None = None) -> bool:
 def _sweep(site: Site, context: Context, wanted: int | None, lock: int) -> bool:
     parent = os.getpid()
     # It holds the lock as long as it lives, and dies with us.
-    child = Child("sweep", lambda: _remove_gently(site, parent), keep=(lock,))
+    child = Child("(sweep)", lambda: _remove_gently(site, parent), keep=(lock,))
     try:
         watched = os.pidfd_open(child.pid)
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from swapd.model.record import Deployment, Kind
 from swapd.model.release import Outcome, Stage, Upload, printable
 from swapd.retention import sweep
 from swapd.stages.arrive import scan
+from swapd.stages.mark import announce
 
 STATUSES = {
     Outcome.LIVE: ExitStatus.DONE,
@@ -58,7 +58,7 @@ def command(layout: Layout, site: str, file: Path, patience: float, as_json: boo
                 context = Context(layout, emit, progress, lambda: bool(cancelled), find_operator())
                 deployment = deploy(configured, upload, context, patience)
             with suppress(OSError):
-                os.utime(configured.incoming)  # an event by which a daemon that runs sees that something else is live
+                announce(configured.incoming)
             print_outcome(deployment, as_json)
             sys.stdout.flush()  # the removal of old releases may take a while; who breaks it off has his outcome
             sweep(configured, context)

@@ -28,6 +28,7 @@ from swapd.model.config_parser import Source, parse_site
 from swapd.model.errors import Failed, UsageError
 from swapd.model.layout import Layout
 from swapd.model.release import SITE_NAME, SiteName, printable
+from swapd.stages.mark import announce
 
 ADOPTION_PATIENCE = 10.0  # seconds for a deployment that is under way
 DROP_IN_DIRECTORY = Path("/etc/systemd/system/swapd.service.d")
@@ -188,7 +189,7 @@ def _adopt_drift(layout: Layout, site: Site) -> str:
             return ""
         state = adopt(configured, context, before)
     with contextlib.suppress(OSError):
-        os.utime(site.incoming)  # an event by which a daemon that runs sees it
+        announce(site.incoming)
     taken = f"it is taken over as {state.live.release}" if state.live else "that is as it is from now on"
     return f"{' and '.join(found)}, not what swapd left there: {taken}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,6 @@ import pytest
 
 from swapd.host.files import locked
 from swapd.model.release import SiteName
-from tests.support.httpd import state_of
 from tests.support.sites import Scratch, environment, leftovers
 from tests.support.tarballs import drop, release_of, site_content, write_tarball
 from tests.support.trees import texts, write_tree
@@ -284,7 +284,7 @@ class TestRemoval:
         found = []
         for entry in os.listdir("/proc"):
             try:
-                if entry.isdigit() and Path(f"/proc/{entry}/comm").read_text() == "swapd sweep\n":
+                if entry.isdigit() and Path(f"/proc/{entry}/comm").read_text() == "swapd (sweep)\n":
                     found.append(int(entry))
             except (FileNotFoundError, ProcessLookupError):
                 continue
@@ -308,16 +308,13 @@ class TestRemoval:
         write_tree(shop.releases() / ".removing-0123456789abcdef", {f"{number}/x": "y" for number in range(5000)})
         daemon = shop.start_daemon()
 
-        def stop() -> int:
-            for pid in self.sweepers():
-                os.kill(pid, 19)
-                wait_until(lambda: state_of(pid) in "TXZ", "it to stop")
-                return pid
-            return 0
+        def kill() -> bool:
+            workers = daemon.workers() if self.sweepers() else []
+            for worker in workers:
+                os.kill(worker, signal.SIGKILL)
+            return bool(workers)
 
-        if wait_until(lambda: stop() or not leftovers(shop.releases()), "a removal") is not True:
-            for worker in daemon.workers():
-                os.kill(worker, 9)
+        wait_until(lambda: kill() or not leftovers(shop.releases()), "a removal")
         wait_until(lambda: not leftovers(shop.releases()), "everything to be removed")
         assert not self.sweepers()
 
