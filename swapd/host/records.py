@@ -8,12 +8,13 @@ import tomllib
 from pathlib import Path
 from typing import TypeVar
 
-from swapd.host.files import closing_descriptor, fsync_directory, write_document
+from swapd.host.files import closing_descriptor, fsync_directory, is_cut_short, write_document
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, PauseRecord, Recorded, SiteState
 from swapd.model.release import SiteName
 
+REBUILT = "Move the file away: swapd then goes by what it finds on the disk."
 HISTORY_LENGTH = 200  # deployments remembered for a site
 
 R = TypeVar("R", bound=Recorded)
@@ -22,14 +23,17 @@ R = TypeVar("R", bound=Recorded)
 def _read(kind: type[R], path: Path) -> R | None:
     """The record, or None where there is no such file; ``Failed`` where it cannot be understood."""
     try:
-        return kind.from_document(tomllib.loads(path.read_text("utf-8")), str(path))
+        content = path.read_bytes()
+        if is_cut_short(content):
+            raise Failed("bad-record", f"the end of {path} is missing", REBUILT)
+        return kind.from_document(tomllib.loads(content.decode("utf-8")), str(path))
     except FileNotFoundError:
         return None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Failed(
             "bad-record",
             f"{path} is not a record of swapd's: {error}",
-            "Move the file away: swapd then goes by what it finds on the disk.",
+            REBUILT,
         ) from error
     except OSError as error:
         raise Failed("cannot-read", f"{path}: {error.strerror}", "Make it readable for swapd.") from error

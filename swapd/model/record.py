@@ -102,11 +102,18 @@ class Recorded:
     @classmethod
     def from_document(cls, document: Mapping[str, Any], where: str) -> Self:
         """The value that ``document`` was made of; ``Failed`` (``bad-record``) names ``where``."""
-        if document.get("version") != VERSION:
+        version = document.get("version")
+        if isinstance(version, int) and version > VERSION:
             raise Failed(
                 "newer-record",
-                f"{where} has version {document.get('version')!r:.20}; this swapd writes {VERSION}",
+                f"{where} has version {version!r:.20}; this swapd writes {VERSION}",
                 "Install the version of swapd that wrote it, or move the file away.",
+            )
+        if version != VERSION:
+            raise Failed(
+                "bad-record",
+                f"{where} is not a whole record of swapd's: it has no version",
+                "Move the file away: swapd then goes by what it finds on the disk.",
             )
         result: Self = _from_document(cls, document, where)
         return result
