@@ -80,13 +80,14 @@ class Ledger:
         self._entered = time.monotonic()
 
     @classmethod
-    def open(cls, site: Site, context: Context, upload: Upload) -> Ledger:
-        """A deployment of the upload; nothing is written yet."""
+    def open(cls, site: Site, context: Context, upload: Upload, kind: Kind = Kind.DEPLOYMENT) -> Ledger:
+        """A deployment of the upload, or what it asks for; nothing is written yet."""
         deployment = Deployment(
             id=DeploymentId(str(uuid.uuid4())),
             site=site.name,
             outcome=Outcome.PENDING,
             started=now(),
+            kind=kind,
             file_name=recorded_name(upload.file_name),
             is_dropped=upload.is_dropped,
             operator=context.operator,
@@ -94,24 +95,6 @@ class Ledger:
             sidecars=upload.sidecars,
         )
         return cls(site, context, deployment, upload.file_name)
-
-    @classmethod
-    def open_rollback(cls, site: Site, context: Context, request: RollbackRequest) -> Ledger:
-        """A rollback as it is asked for, by a control file or a command; nothing is written yet."""
-        file_name = request.upload.file_name if request.upload else request.name
-        deployment = Deployment(
-            id=DeploymentId(str(uuid.uuid4())),
-            site=site.name,
-            outcome=Outcome.PENDING,
-            started=now(),
-            kind=Kind.ROLLBACK,
-            file_name=recorded_name(file_name),
-            is_dropped=request.upload is not None,
-            operator=context.operator,
-            fingerprint=request.upload.fingerprint if request.upload else None,
-            sidecars=request.upload.sidecars if request.upload else (),
-        )
-        return cls(site, context, deployment, file_name)
 
     def know(self, tarball: Tarball) -> None:
         """What the claim found; not written before ``begin``."""

@@ -13,7 +13,7 @@ from swapd.ledger import Context, Ledger
 from swapd.model.config import Require, Site
 from swapd.model.control import RollbackRequest, describe_binding, refuse_stale
 from swapd.model.errors import Failed, Rejected, UsageError
-from swapd.model.record import Deployment, SiteState
+from swapd.model.record import Deployment, Kind, SiteState
 from swapd.model.release import Outcome, ReleaseId, Stage, Upload
 from swapd.recover import recover, refresh_live
 from swapd.stages.choose import choose
@@ -39,7 +39,9 @@ def rollback(
     lock = context.layout.site_lock(site.name)
     with locked(lock, f"a deployment of {site.name}", patience, context.is_cancelled):
         recover(site, context)
-        ledger = Ledger.open_rollback(site, context, request)
+        # A command is recorded under the name of the control file that would ask for the same.
+        upload = request.upload or Upload(site.incoming, request.name, is_dropped=False)
+        ledger = Ledger.open(site, context, upload, Kind.ROLLBACK)
         try:
             deployment = _roll_back(site, request, ledger)
         except (Rejected, Failed) as error:

@@ -18,6 +18,7 @@ CASES = [
     *(("exchange", beginning) for beginning in ("nothing", "directory", "link", "kept")),
     *(("rename", beginning) for beginning in ("link", "releases")),
     *((strategy, "rollback") for strategy in ("symlink", "exchange", "rename")),
+    ("symlink", "undone"),
 ]
 ALL_CASES = [
     (strategy, beginning)
@@ -53,7 +54,7 @@ def check_kills(memory: Path, case: tuple[str, str], kinds: tuple[str, ...]) -> 
     assert len(window) == (case[0] == "rename" and case[1] != "nothing")
     assert {standing for _, standing in seen} <= {"old", "new", "nothing"}
     steps = [step for step, _ in seen]
-    is_same = kinds != ("",) and case[1] != "rollback"
+    is_same = kinds != ("",) and case[1] not in ("rollback", "undone")
     begin = next(index for index, step in enumerate(steps) if any(c in step for c in COMMON)) if is_same else 0
     chosen = [index for index in range(begin, len(steps)) if steps[index].startswith(kinds)]
 

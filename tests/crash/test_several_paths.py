@@ -113,7 +113,7 @@ def test_killed_at_every_step_of_the_pause(case: tuple[str, str], memory: Path, 
     assert not failures, "\n".join(failures)
 
 
-@each_case
+@pytest.mark.parametrize("case", [*CASES, ("rename", "rollback")], ids="-".join)
 def test_killed_with_its_guardian_between_two_renames(case: tuple[str, str], memory: Path, httpd: Httpd) -> None:
     """``swapd resume`` does what the guardian would have done."""
     seen = record(many(memory, "whole", case, httpd), memory / "log", httpd)

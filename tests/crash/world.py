@@ -95,6 +95,17 @@ class World:
         self.asked = "rollback"
         (self.incoming / self.asked).touch()
 
+    def _begin_with_undone(self) -> None:
+        """What is to go live was rolled back from, and is named now: no release is bad after that."""
+        for mark in ("second", "new"):
+            self.drop(mark)
+            self.work().check()
+        (self.incoming / "rollback").touch()
+        self.work().check()
+        self.old, self.new = self.known["second"], self.known["new"]
+        self.asked = "rollback@new"
+        (self.incoming / self.asked).touch()
+
     def drop(self, mark: str) -> dict[str, str]:
         """A tarball in the drop directory, with its sidecar; its content. The same mark gives the same bytes."""
         self.known[mark] = content(mark)
@@ -197,7 +208,7 @@ class World:
             assert markers <= {f"{self.asked}.pending"} or self.deployments()[0].file_name != self.asked, markers
         elif not self.uploads:
             assert markers <= {f"{self.asked}.live", f"{self.asked}.unchanged"}, markers
-        if self.asked == "rollback":
+        if self.asked != "new.tar.gz":
             self._check_kept()
 
     def _check_kept(self) -> None:
@@ -205,8 +216,12 @@ class World:
         for release in self.scratch.state().previous:
             for place in self.site.parts:
                 assert self._holds(place, release, release.partition("@")[0]), release
+        bad = [release.partition("@")[0] for release in self.scratch.state().bad]
+        is_undone = self.asked != "rollback"
         if self.standing() != "new":
+            assert bad == (["new"] if is_undone else [])
             return
+        assert bad == ([] if is_undone else ["second"])
         assert all(deployment.is_closed for deployment in self.deployments())
         for place in self.site.parts:
             (kept,) = place.releases.glob("second@*")
