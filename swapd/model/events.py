@@ -49,6 +49,7 @@ def deployment_fields(deployment: Deployment) -> dict[str, str | int]:
         "SWAPD_UPLOADER": deployment.uploader or None,
         "SWAPD_SIGNER": deployment.signer or None,
         "SWAPD_STAGE": deployment.stage or None,
+        "SWAPD_STRATEGY": deployment.strategy or None,
         **_pause_fields(deployment.pause),
     }
     if deployment.ended is not None:
@@ -141,6 +142,12 @@ def deployment_ended(deployment: Deployment) -> Event:
     if deployment.problem == "interrupted":
         kind, priority = MessageId.INTERRUPTED, NOTICE
     return _of_site(kind, priority, deployment.site, message, deployment_fields(deployment))
+
+
+def strategy_chosen(site: SiteName, strategy: str, reason: str) -> Event:
+    """What auto has picked."""
+    message = f"swapping by {strategy}: {reason}"
+    return _of_site(MessageId.STRATEGY_CHOSEN, INFO, site, message, {"SWAPD_STRATEGY": strategy})
 
 
 def no_httpd(site: SiteName, rules: Pause) -> Event:

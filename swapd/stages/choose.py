@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from swapd.host.apache import Force, look_at_route
 from swapd.host.linux import mount_points
 from swapd.host.refusals import explain
 from swapd.model.config import Site, Strategy
@@ -28,6 +29,7 @@ class Choice:
 
     strategy: Strategy
     reason: str
+    doubt: str = ""  # what could not be found out: whether visitors come by the route
 
 
 def choose(site: Site) -> Choice:
@@ -44,12 +46,27 @@ def choose(site: Site) -> Choice:
     if site.strategy is not Strategy.AUTO:
         if (issue := WAYS[site.strategy].find_obstacle(site)) is not None:
             raise Failed(issue.problem, issue.message, f"{SAFE} {issue.hint}")
-        return Choice(site.strategy, "the configuration says so")
+        doubt = _check_route(site) if site.strategy is Strategy.PINNED else ""
+        return Choice(site.strategy, "the configuration says so", doubt)
     return _choose_by_itself(site)
 
 
+def _check_route(site: Site) -> str:
+    """``Failed`` where visitors would not get what the route leads to; what cannot be known is returned."""
+    sight = look_at_route(site)
+    if sight.issue is None:
+        return ""
+    if sight.force is Force.NOT:
+        raise Failed(sight.issue.problem, sight.issue.message, f"{SAFE} {sight.issue.hint}")
+    return sight.issue.message
+
+
 def _choose_by_itself(site: Site) -> Choice:
-    """What auto picks: the first that can be had, and why."""
+    """What auto picks: the first that can be had, and why. A route only where it is known to be in force."""
+    if site.route.apache.exists() and WAYS[Strategy.PINNED].find_obstacle(site) is None:
+        sight = look_at_route(site)
+        if sight.force is Force.YES:
+            return Choice(Strategy.PINNED, sight.words)
     is_link_or_nothing = site.live.is_symlink() or not os.path.lexists(site.live)
     first = Strategy.SYMLINK if is_link_or_nothing else Strategy.EXCHANGE
     issue: Issue | None = WAYS[first].find_obstacle(site)
