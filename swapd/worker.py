@@ -25,11 +25,13 @@ from swapd.host.linux import prctl_set_name, settle_process
 from swapd.ledger import Context, is_retried
 from swapd.model.config import Site
 from swapd.model.config_parser import parse_document
+from swapd.model.control import is_control
 from swapd.model.errors import Busy, Failed, NotComplete
 from swapd.model.events import degraded
 from swapd.model.layout import Layout
 from swapd.model.release import Fingerprint, Sidecar, SidecarKind, Stage, Upload
 from swapd.recover import recover
+from swapd.rollback import rollback
 from swapd.stages.prune import has_leftovers
 
 REPORT_INTERVAL = 0.1  # seconds between two reports of the same stage's progress
@@ -102,7 +104,8 @@ class Worker:
         if self._is_cancelled:
             return
         try:
-            deployment = deploy(self._site, upload, self._context, LOCK_PATIENCE)
+            obey = rollback if is_control(upload.file_name) else deploy
+            deployment = obey(self._site, upload, self._context, LOCK_PATIENCE)
         except NotComplete as waits:
             self._report(waits=upload.file_name, reason=waits.message)
         except (Busy, Failed) as error:

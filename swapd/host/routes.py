@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from swapd.host.files import fsync_directory, is_tree
-from swapd.model.config import Site
+from swapd.model.config import Site, Strategy
 from swapd.model.record import PathSwap, RouteSwap
 from swapd.model.route import format_map, parse_map, route_to
 
@@ -67,6 +67,11 @@ def find_kept_tree(site: Site) -> str:
     if site.live.is_symlink() and target.is_dir() and target.parent == site.releases.resolve():
         return route_to(site, site.releases / target.name)
     return ""
+
+
+def is_route_right(site: Site) -> bool:
+    """Whether the map of a pinned site names what the live path leads to."""
+    return site.strategy is not Strategy.PINNED or read_route(site.route.map) == find_kept_tree(site)
 
 
 def stage_route(route: RouteSwap, site: str) -> None:

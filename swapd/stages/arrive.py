@@ -19,6 +19,7 @@ from pathlib import Path
 from swapd.host.files import fingerprint
 from swapd.host.sidecars import read_sums
 from swapd.model.config import Require, Site
+from swapd.model.control import is_control
 from swapd.model.release import (
     MARKER_SUFFIXES,
     SIDECAR_SUFFIXES,
@@ -57,6 +58,9 @@ class Seen:
         """Which sidecar is still to come for what the site requires; empty where none is."""
         kinds = frozenset(sidecar.kind for sidecar in self.sidecars)
         name = printable(self.name)
+        if is_control(self.name):
+            is_signed = require is not Require.SIGNATURE or has_signature(kinds)
+            return "" if is_signed else f"waits for its signature {name}.sig"
         if require is Require.SIGNATURE and not has_signature(kinds):
             if SidecarKind.DIGEST_SIGNATURE in kinds:
                 return f"waits for its sidecar {name}.sha256, which {name}.sha256.sig signs"

@@ -25,7 +25,7 @@ from swapd.host.routes import forget_staged_route, read_route, set_route, stage_
 from swapd.model.config import PauseMode, Site, Strategy
 from swapd.model.errors import Failed
 from swapd.model.record import How, PathSwap, SiteState, SwapIntent, TreeIdentity
-from swapd.model.release import ADOPTED, DeploymentId, ReleaseId, StagedRelease, is_release_id
+from swapd.model.release import ADOPTED, DeploymentId, KeptRelease, ReleaseId, StagedRelease, is_release_id
 from swapd.strategies import WAYS
 from swapd.strategies.way import Place
 
@@ -53,9 +53,13 @@ class Plan:
 
 
 def plan(
-    site: Site, staged: StagedRelease, strategies: Sequence[Strategy], state: SiteState, deployment: DeploymentId
+    site: Site,
+    staged: StagedRelease | KeptRelease,
+    strategies: Sequence[Strategy],
+    state: SiteState,
+    deployment: DeploymentId,
 ) -> tuple[Plan, ...]:
-    """What is to be renamed, for each part of the site; nothing has been yet.
+    """What is to be renamed, for each part of the site; nothing has been yet. It takes the same time for any tree.
 
     Write the intents down, then ``make_ready``, then ``commit``. ``Failed`` when a live path is not what its strategy
     was chosen for any more.
@@ -71,7 +75,12 @@ def plan(
 
 
 def _intend(
-    site: Site, staged: StagedRelease, staging: Path, strategy: Strategy, state: SiteState, deployment: DeploymentId
+    site: Site,
+    staged: StagedRelease | KeptRelease,
+    staging: Path,
+    strategy: Strategy,
+    state: SiteState,
+    deployment: DeploymentId,
 ) -> SwapIntent:
     renames = WAYS[strategy].plan(Place(site, staging, staged.release, deployment))
     outgoing: ReleaseId | None = None
@@ -80,7 +89,8 @@ def _intend(
         identity = identify(site.live)
         outgoing = _name_outgoing(site, state) or ReleaseId(f"{ADOPTED}@{deployment.replace('-', '')[:12]}")
     target = os.path.realpath(site.live) if site.live.is_symlink() else ""
-    return SwapIntent(renames.swap, renames.staged_path, outgoing, identity, target)
+    kept = str(staging) if isinstance(staged, KeptRelease) else ""
+    return SwapIntent(renames.swap, renames.staged_path, outgoing, identity, target, kept)
 
 
 def _name_outgoing(site: Site, state: SiteState) -> ReleaseId | None:
@@ -128,6 +138,8 @@ def _name_release(staging: Path, path: Path) -> None:
 
     By exchange: should the live link lead to that kept tree, there is a whole one under its name at every instant.
     """
+    if staging == path:
+        return  # a kept tree, which goes live again under the name that it has
     if os.path.lexists(path):
         renameat2(str(staging), str(path), RENAME_EXCHANGE)
     else:
@@ -255,21 +267,37 @@ def _put_away(site: Site, path: Path, intent: SwapIntent) -> None:
 def abandon(site: Site, deployment: DeploymentId, intents: Sequence[SwapIntent]) -> None:
     """Removes what a deployment that did not go live left among the releases; never a tree that was live.
 
-    Raises ``OSError``.
+    A kept tree that was to be live again has its release's name again after this. Raises ``OSError``.
     """
+    kept = [intent for intent in intents if intent.kept]
+    for intent in kept:
+        # By the paths that were written down: the configuration may have others by now.
+        _give_back(intent)
     meant = {intent.swap.live: intent for intent in intents}
     for part in site.parts:
-        _abandon(part, deployment, meant.get(str(part.live)))
+        _abandon(part, deployment, meant.get(str(part.live)), has_staged=not kept)
 
 
-def _abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None) -> None:
+def _give_back(intent: SwapIntent) -> None:
+    """A kept tree has the name again that it had before ``make_ready``."""
+    if is_swapped(intent.swap) or intent.kept == intent.staged_path:
+        return
+    if is_tree(intent.staged_path, intent.swap.staged):
+        # Whatever somebody has put there meanwhile is not replaced: a directory can only replace an empty one.
+        os.rename(intent.staged_path, intent.kept)
+        fsync_directory(Path(intent.kept).parent)
+
+
+def _abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None, *, has_staged: bool) -> None:
     if intent is not None and is_swapped(intent.swap):
         return
     if intent is not None and intent.swap.route is not None:
         forget_staged_route(intent.swap.route)
     staging = site.releases / f".staging-{deployment}"
-    names = [staging.name, f".link-{deployment}", f".staged-{deployment}"]
-    if intent is not None:
+    names = [staging.name, f".link-{deployment}"]
+    if has_staged:  # what is under that name was extracted for this deployment
+        names.append(f".staged-{deployment}")
+    if has_staged and intent is not None:
         named = Path(intent.staged_path)
         if named.parent == site.releases and is_tree(named, intent.swap.staged):
             if staging.exists():

@@ -16,12 +16,15 @@ from typing import Any
 
 import tomli_w
 
+from swapd.deploy import deploy
 from swapd.host import records
+from swapd.host.configuration import read_site
+from swapd.ledger import Context
 from swapd.model.config import Site
 from swapd.model.config_parser import parse_document
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, SiteState
-from swapd.model.release import MARKER_SUFFIXES
+from swapd.model.release import MARKER_SUFFIXES, Outcome, Upload
 from tests.support.daemon import Daemon
 from tests.support.httpd import PROJECT, state_of, unique_name
 from tests.support.waiting import PATIENCE, wait_until
@@ -144,6 +147,14 @@ class Scratch:
         done = self.run(*arguments, "--json")
         assert done.returncode == status, done
         return json.loads(done.stdout)
+
+    def deploy(self, *tarballs: Path) -> None:
+        """Makes them live one after the other, in this process: for tests that begin with several releases."""
+        site = read_site(self.layout, self.site)
+        for tarball in tarballs:
+            context = Context(self.layout, lambda _: None, lambda *_: None)
+            deployment = deploy(site, Upload(tarball.parent, tarball.name, False), context)
+            assert deployment.outcome is Outcome.LIVE, deployment
 
     def start_daemon(self) -> Daemon:
         """The daemon, ready."""

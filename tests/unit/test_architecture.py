@@ -19,7 +19,7 @@ ROOMS = [
     {"demo", "packing"},
     {"daemon", "desk"},
     {"worker"},
-    {"deploy", "recover"},
+    {"deploy", "rollback", "recover"},
     {"ledger"},
     {"stages"},
     {"strategies"},
