@@ -52,9 +52,6 @@ class World:
         self.live, self.releases = self.site.live, self.site.releases
         for place in self.site.parts:
             place.releases.mkdir(parents=True)
-        if strategy == "pinned":  # as init writes it; there is no web server to ask
-            self.site.route.apache.parent.mkdir(parents=True)
-            self.site.route.apache.touch()
         self.journal = journal or root.with_name(f"{root.name}.journal")
         self.may_tell_twice = False
         self.known: dict[str, dict[str, str]] = {}  # what each release holds, by the beginning of its id
