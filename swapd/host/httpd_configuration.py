@@ -16,7 +16,8 @@ from pathlib import Path
 
 # The main file, as Debian and as everybody else has it, and what it takes relative paths to be relative to.
 MAIN_FILES = (("etc/apache2/apache2.conf", "etc/apache2"), ("etc/httpd/conf/httpd.conf", "etc/httpd"))
-MOST_FILES = 1000  # a configuration that includes itself is httpd's to complain of
+# A configuration that includes itself is httpd's to complain of, which goes as deep (AP_MAX_INCLUDE_DEPTH).
+MOST_FILES, DEEPEST = 1000, 20
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|(\S+)')
 _EVERYWHERE = ("", "*", "_default_", "0.0.0.0")  # noqa: S104 - nothing is bound here
 _DEFINED = re.compile(r"\$\{(\w+)\}")
@@ -73,6 +74,7 @@ class _Reader:
         self._server_root = server_root
         self._defined: dict[str, str] = {}
         self._left = MOST_FILES
+        self._depth = 0
 
     def read(self, file: Path, outer: tuple[Section, ...]) -> Iterator[Directive]:
         self._left -= 1
@@ -97,8 +99,10 @@ class _Reader:
         match [words[0].lower(), *words[1:]]:
             case ["include" | "includeoptional", pattern]:
                 for path in self._find(pattern):
-                    if self._left > 0:
+                    if self._left > 0 and self._depth < DEEPEST:
+                        self._depth += 1
                         yield from self.read(path, sections)
+                        self._depth -= 1
             case ["serverroot", directory]:
                 self._server_root = self._place(directory)
             case ["define", name, value]:
