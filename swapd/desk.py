@@ -13,6 +13,7 @@ from typing import Any
 from swapd.host import records
 from swapd.host.programs import own_program
 from swapd.host.room import read_room
+from swapd.host.routes import is_route_lost
 from swapd.ledger import is_retried
 from swapd.model.config import Site
 from swapd.model.errors import Failed
@@ -42,7 +43,7 @@ class SiteDesk:
         self.is_recovering = False
         self._deployments_mtime = 0
         self.find_crashed()
-        self.must_recover = self.must_recover or has_leftovers(site)
+        self.must_recover = self.must_recover or has_leftovers(site) or is_route_lost(site)
         self.not_before = 0.0
         self.stage = ""
         self.fraction: float | None = None

@@ -5,10 +5,10 @@ from __future__ import annotations
 from swapd.host import records
 from swapd.host.files import is_tree, sweep_temporaries
 from swapd.host.resume import resume_leftover
-from swapd.host.routes import find_kept_tree, set_route
+from swapd.host.routes import find_kept_tree, is_route_lost, set_route
 from swapd.ledger import MAX_ATTEMPTS, Context, Ledger
 from swapd.model import events
-from swapd.model.config import PauseMode, Site, Strategy
+from swapd.model.config import PauseMode, Site
 from swapd.model.errors import Failed, Interrupted
 from swapd.model.record import Deployment, Kind
 from swapd.model.release import Outcome, Release, Stage
@@ -76,7 +76,7 @@ def _sweep(site: Site, context: Context) -> None:
 
 def _restore_route(site: Site, context: Context) -> None:
     """A map that is lost would keep httpd's next start from serving by the route: it names what is live again."""
-    if site.strategy is Strategy.PINNED and site.route.apache.exists() and not site.route.map.exists():
+    if is_route_lost(site):
         tree = find_kept_tree(site)
         set_route(site.route.map, site.name, tree)
         message = f"{site.route.map} was lost; it names {tree or 'no release'} again"

@@ -60,7 +60,7 @@ def look_at_route(site: Site) -> Sight:
     for host, answer in answers.items():
         if isinstance(answer, str) and answer not in wanted:
             said = f"serves {answer}" if answer else "knows nothing of the route"
-            message = f"the web server that answers at {host.url} {said}, and the route is {wanted.pop()}"
+            message = f"the web server that answers at {host.url} {said}, and should serve {wanted.pop()}"
             hint = "Reload it: systemctl reload apache2 (or httpd). Rules of its own go below that line."
             return Sight(Force.NOT, Issue("route-not-in-force", message, hint))
     silent = {host: answer for host, answer in answers.items() if isinstance(answer, OSError)}

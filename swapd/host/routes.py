@@ -69,6 +69,13 @@ def find_kept_tree(site: Site) -> str:
     return ""
 
 
+def is_route_lost(site: Site) -> bool:
+    """Whether there is no map for a web server that is told to follow one."""
+    return (
+        site.strategy in (Strategy.PINNED, Strategy.AUTO) and site.route.apache.exists() and not site.route.map.exists()
+    )
+
+
 def is_route_right(site: Site) -> bool:
     """Whether the map of a pinned site names what the live path leads to."""
     return site.strategy is not Strategy.PINNED or read_route(site.route.map) == find_kept_tree(site)

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.host import journal
+from tests.host.conftest import Expected
 from tests.host.machine import Host, booted, sweep, wait_until
 from tests.host.package import dependencies
 from tests.host.pages import Swap, Visitors, pack_pages
@@ -24,6 +25,7 @@ from tests.host.releases import Packed
 from tests.host.roots import debian_root
 from tests.host.visitors import TIMEOUT
 from tests.host.webhost import PACKAGES, Site, WebHost
+from tests.support.tarballs import touch
 
 PHP = ("libapache2-mod-php8.2", "php8.2-fpm", "nginx-light")
 RATE = 40  # pages a second, each of which takes a twentieth
@@ -238,6 +240,70 @@ def test_a_page_is_of_one_release_whatever_is_swapped_meanwhile(site: Site, rele
     assert len(told) == SWAPS
     assert not any("SWAPD_PAUSE_USEC" in record for record in told), "somebody was paused"
     assert {record["SWAPD_STRATEGY"] for record in told} == {"pinned"}
+
+
+def test_a_deployment_that_visitors_would_not_see_is_refused(
+    web: WebHost, releases: dict[str, Packed], expected: Expected
+) -> None:
+    web.run("a2enmod", "--quiet", "rewrite")
+    web.add_vhost("late", "/var/www/late")
+    web.run("swapd", "init", "late", "--live", "/var/www/late", "--strategy", "pinned")
+    site = Site(web, "late", "/var/www/late")
+    tarball = releases["one"].tarball
+    for problem in ("route-not-included", "route-not-in-force"):
+        expected.warning(SWAPD_OUTCOME="failed", SWAPD_PROBLEM=problem)
+    marker = site.deploy(tarball)
+    assert (marker.outcome, marker["problem"]) == ("failed", "route-not-included")
+    assert "IncludeOptional /etc/swapd/apache/late.conf" in marker["hint"]
+    assert not web.host.path(site.live).exists()
+
+    vhost = web.host.path("/etc/apache2/sites-available/late.conf")
+    vhost.write_text(vhost.read_text().replace("ServerName", "Include /etc/swapd/apache/late.conf\n    ServerName"))
+    marker = site.outcome_after(lambda: touch(site.dropped(tarball.name)), tarball.name)
+    assert (marker.outcome, marker["problem"]) == ("failed", "route-not-in-force")
+
+    web.run("systemctl", "reload", "apache2")
+    marker = site.outcome_after(lambda: touch(site.dropped(tarball.name)), tarball.name)
+    assert marker.outcome == "live", marker.content
+    web.run("a2dissite", "--quiet", "late")
+    web.run("systemctl", "reload", "apache2")
+
+
+def test_what_apache_lacks_is_said_and_nothing_is_left(web: WebHost, site: Site) -> None:
+    del site  # for which Apache has what it needs
+    web.run("a2dissite", "--quiet", "shop")
+    web.run("a2dismod", "--quiet", "--force", "rewrite")
+    try:
+        done = web.host.run(
+            *("swapd", "init", "early", "--live", "/var/www/early", "--strategy", "pinned"), check=False
+        )
+    finally:
+        web.run("a2enmod", "--quiet", "rewrite")
+        web.run("a2ensite", "--quiet", "shop")
+    assert done.returncode == 1
+    assert "a2enmod rewrite" in done.stderr
+    assert not list(web.host.path("/etc/swapd/apache").glob("*early*"))
+    assert "Syntax OK" in web.host.run("apache2ctl", "configtest").stderr
+    web.run("swapd", "init", "early", "--live", "/var/www/early", "--strategy", "pinned")
+    assert web.host.path("/etc/swapd/apache/early.conf").exists()
+
+
+def test_a_map_that_is_lost_takes_nobodys_site_away(
+    site: Site, releases: dict[str, Packed], expected: Expected
+) -> None:
+    web = site.web
+    live = releases[site.tree().name.partition("@")[0]]
+    web.host.path("/var/lib/swapd/shop/route.map").unlink()
+    body = (live.tree / "index.html").read_text()
+    assert ask(web.host, "/index.html") == (200, "", body)
+    web.run("systemctl", "restart", "apache2")  # which does not start where a map is missing that it was told of
+    assert ask(web.host, "/index.html") == (200, "", body)
+    expected.warning(MESSAGE_ID=journal.RECOVERED)
+    web.run("systemctl", "restart", "swapd")
+    wait_until(lambda: web.host.path("/var/lib/swapd/shop/route.map").exists(), "the map", explain=web.describe)
+    web.run("systemctl", "reload", "apache2")
+    told = variables(web.host, "/info.php")
+    assert told["FILE"] == f"{LIVE}.releases/{live.release}/info.php"
 
 
 WAITING = """\
