@@ -2,21 +2,21 @@
 
 Facts that this stage rests on:
 
-- RENAME_EXCHANGE is refused across filesystems, across two bind mounts of one filesystem, and on a mount point; some
-  FUSE filesystems report success and destroy the target. So it is tried beforehand in the real directories, and
-  judged by the inodes.
+- What a filesystem cannot rename or exchange is found beforehand (``swapd.host.trials``), because it must not turn up
+  while httpd is stopped: every strategy renames something from the releases directory to beside the live path.
 - A mount below the live path would move away with the old tree.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
-from swapd.host.linux import RENAME_EXCHANGE, mount_points, renameat2
+from swapd.host.files import opened_directory, remove_tree
+from swapd.host.linux import mount_points
 from swapd.host.refusals import explain
+from swapd.host.trials import find_exchange_obstacle, find_rename_obstacle, is_in_lower_layer
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed
 
@@ -42,7 +42,18 @@ def choose(site: Site) -> Choice:
         site.releases.mkdir(mode=0o755, exist_ok=True)
     except OSError as error:
         raise explain(error, site.releases.parent) from error
-    _check_filesystem(site)
+    try:
+        return look(site)
+    except OSError as error:
+        raise explain(error, Path(error.filename or site.releases)) from error
+
+
+def look(site: Site) -> Choice:
+    """As ``choose``, and nothing at all has changed; ``OSError`` where trials cannot be made, perhaps not by us."""
+    _check_paths(site)
+    # Where it is still to be made, its parent tells of the filesystem and the mount.
+    releases = site.releases if os.path.lexists(site.releases) else site.releases.parent
+    _check_places(site, releases)
     is_link, is_there = site.live.is_symlink(), os.path.lexists(site.live)
     kind = "a symbolic link" if is_link else "a directory" if is_there else "not there yet"
     wants_link = site.strategy is Strategy.SYMLINK or (site.strategy is Strategy.AUTO and (is_link or not is_there))
@@ -51,7 +62,7 @@ def choose(site: Site) -> Choice:
         return Choice(Strategy.SYMLINK, f"{site.live} is {kind}")
     if site.strategy is Strategy.RENAME:
         return Choice(Strategy.RENAME, "the configuration says so")
-    obstacle = _find_exchange_obstacle(site)
+    obstacle = find_exchange_obstacle(releases, site.live.parent, _probe(site))
     if obstacle is None:
         strategy = Strategy.SYMLINK if wants_link else Strategy.EXCHANGE
         return Choice(strategy, f"{site.live} is {kind} and its filesystem can exchange")
@@ -81,42 +92,44 @@ def _check_paths(site: Site) -> None:
             )
 
 
-def _check_filesystem(site: Site) -> None:
-    live = site.live if site.live.is_dir() and not site.live.is_symlink() else site.live.parent
-    if site.releases.stat().st_dev != live.stat().st_dev:
+def _check_places(site: Site, releases: Path) -> None:
+    """Everything is renamed between these two; and a live directory is itself."""
+    # A live directory that differs from its parent is a subvolume of btrfs, which can be renamed there.
+    if releases.stat().st_dev != site.live.parent.stat().st_dev:
         raise Failed(
             "releases-on-another-filesystem",
             f"{site.releases} is not on the filesystem of {site.live}: nothing can be renamed between them",
             f"{SAFE} Set releases in the site's configuration to a directory on that filesystem, such as "
             f"{site.live}.releases.",
         )
+    obstacle = find_rename_obstacle(releases, site.live.parent, _probe(site))
+    if obstacle is not None:
+        raise Failed(
+            "cannot-rename",
+            f"nothing can be renamed from {releases} to {site.live.parent}: {obstacle}",
+            f"{SAFE} Let both be on one mount: mount the directory that is above both (or name it, once, in the unit's "
+            f"ReadWritePaths=), or set releases in the site's configuration to {site.live}.releases.",
+        )
+    is_directory = site.live.is_dir() and not site.live.is_symlink()
+    if is_directory and is_in_lower_layer(site.live, _probe(site)):
+        raise Failed(
+            "live-in-lower-layer",
+            f"{site.live} is in a lower layer of an overlay filesystem, which refuses to rename it",
+            f"{SAFE} Make it anew in the upper layer, once: cp -a {site.live} {site.live}.new; mv {site.live} "
+            f"{site.live}.old (which copies, and takes a while); mv {site.live}.new {site.live}. Or have "
+            f"{site.live.parent} on a volume of its own, or mount the overlay with redirect_dir=on.",
+        )
+
+
+def _probe(site: Site) -> str:
+    return f"{PROBE}{site.name}-"
 
 
 def sweep_probes(site: Site) -> None:
-    """Removes the empty directories that a crash amid an earlier probe left beside the live path.
+    """Removes the scratch directories that a crash amid an earlier trial left beside the live path.
 
-    Under the site's lock: nobody else has probes of this site's. Raises ``OSError``.
+    Under the site's lock: but for ``check``, which tries again, nobody else has any of this site's. Raises ``OSError``.
     """
-    for path in site.live.parent.glob(f"{PROBE}{site.name}-*"):
-        path.rmdir()
-
-
-def _find_exchange_obstacle(site: Site) -> str | None:
-    """Why two directories in the real places cannot be exchanged, or None: tried, and judged by the inodes."""
-    name = f"{PROBE}{site.name}-{secrets.token_hex(4)}"
-    here, there = site.live.parent / name, site.releases / name
-    try:
-        here.mkdir()
-        there.mkdir()
-        before = here.stat().st_ino, there.stat().st_ino
-        renameat2(str(here), str(there), RENAME_EXCHANGE)
-        after = there.stat().st_ino, here.stat().st_ino
-    except OSError as error:
-        return str(error.strerror)
-    finally:
-        for probe in (here, there):
-            try:
-                probe.rmdir()
-            except FileNotFoundError:
-                pass
-    return None if before == after else "the filesystem reports success and does something else"
+    with opened_directory(site.live.parent) as descriptor:
+        for path in site.live.parent.glob(f"{_probe(site)}*"):
+            remove_tree(descriptor, path.name)
