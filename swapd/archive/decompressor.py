@@ -19,9 +19,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
-from swapd.archive import jail
-from swapd.archive.child import Child, execute, open_pipe
 from swapd.archive.decoders import BLOCK, XZ_MEMORY, Source, decoded_blocks
+from swapd.host import jail
+from swapd.host.child import Child, execute, open_pipe
 from swapd.model.errors import Failed, Rejected
 from swapd.model.release import Compression, printable
 
@@ -30,9 +30,6 @@ ZSTD_WINDOW = "128MB"  # what `zstd --long` and `--ultra -22` need; more must be
 ZSTD_ADDRESS_SPACE = 512 << 20
 DECODER_DATA = XZ_MEMORY + (32 << 20)  # more than we have when it starts
 BAD_INPUT = 1
-# What a program is made of: itself, its libraries, and the list of where these are.
-PROGRAM_DIRECTORIES = ("/usr", "/lib", "/lib64", "/bin")
-PROGRAM_FILES = ("/etc/ld.so.cache", os.devnull)
 
 
 class Decompressor:
@@ -133,13 +130,6 @@ def _decode(descriptor: int, compression: Compression, output: int, parent: int)
 
 
 def _execute_zstd(program: str, descriptor: int, output: int, parent: int) -> None:
-    rights = {}
-    for directory in (*PROGRAM_DIRECTORIES, os.path.dirname(program)):
-        with suppress(FileNotFoundError):
-            rights[os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)] = jail.EXECUTING
-    for file in PROGRAM_FILES:
-        with suppress(FileNotFoundError):
-            rights[os.open(file, os.O_PATH | os.O_CLOEXEC)] = jail.READING
     limits = {resource.RLIMIT_AS: ZSTD_ADDRESS_SPACE, resource.RLIMIT_FSIZE: BLOCK}
-    jail.enter(jail.Confinement(rights=rights, limits=limits), parent)
+    jail.enter(jail.Confinement(rights=jail.program_rights(program), limits=limits), parent)
     execute(program, ["-dcq", f"--memory={ZSTD_WINDOW}"], descriptor, output)

@@ -19,14 +19,14 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from swapd.archive import jail
-from swapd.archive.child import Child
 from swapd.archive.decoders import Source, check_compression
 from swapd.archive.decompressor import BY_CHILD, Decompressor
 from swapd.archive.extractor import Extracted, extract_stream
-from swapd.archive.jail import Confinement, Layers
 from swapd.archive.limits import Limits
 from swapd.archive.streams import Piped, Stream
+from swapd.host import jail
+from swapd.host.child import Child
+from swapd.host.jail import Confinement, Layers
 from swapd.model.errors import Failed, Issue, Rejected
 from swapd.model.release import Compression, printable
 

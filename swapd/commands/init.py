@@ -45,7 +45,7 @@ DROP_IN_DIRECTORY = Path("/etc/systemd/system/swapd.service.d")
 @click.option(
     "--document-root",
     metavar="DIR",
-    help="With pinned: the directory of a release that visitors get. [default: as the virtual host has it]",
+    help="With pinned: the directory of a release that visitors get. [default: as before, or as the server has it]",
 )
 @click.option("--group", metavar="GROUP", help="Whose members may drop tarballs. [default: swapd]")
 @click.option("--restart/--no-restart", default=True, help="Restart the unit, so that its sandbox takes the site in.")

@@ -18,6 +18,7 @@ from swapd.model.snippets import (
     Alias,
     DirectoryBlock,
     Surroundings,
+    find_document_root,
     find_token,
     format_apache,
     format_nginx,
@@ -107,10 +108,11 @@ def write_snippets(site: Site, document_root: str | None, *, is_tested: bool) ->
     ``Failed`` (``server-refuses``) when a server's configuration test finds fault with it; what was there before is
     then there again, and nothing new is included anywhere.
     """
-    around = gather_surroundings(site, document_root)
+    before = site.route.apache.read_text("utf-8", "replace") if site.route.apache.exists() else ""
+    # What was asked for once is not forgotten when the same command is given without it.
+    around = gather_surroundings(site, find_document_root(before) if document_root is None else document_root)
     if not site.route.map.exists():
         set_route(site.route.map, site.name, find_kept_tree(site))
-    before = site.route.apache.read_text("utf-8", "replace") if site.route.apache.exists() else ""
     token = find_token(before) or secrets.token_hex(16)
     apache = _Program.find(APACHE_PROGRAMS, _IN_A_HOST, ("-c", 'Include "{file}"')) if is_tested else None
     nginx = _Program.find(["nginx"], _IN_A_SERVER, ("-q", "-c", "{file}")) if is_tested else None

@@ -24,6 +24,7 @@ from swapd.model.config import Site
 from swapd.model.route import KEY, route_base
 
 _DIGEST = re.compile(r"\A#[^\n]*\n# Digest of the rest: ([0-9a-f]{16})\n")
+_DOCUMENT_ROOT = re.compile(r'Alias "[^"]*/%\{env:SWAPD_TREE\}((?:/[^"]*)?)/"')
 _TOKEN = re.compile(r"/\\\.swapd-route/([0-9a-f]{32})\$")
 
 
@@ -62,6 +63,12 @@ def find_token(text: str) -> str:
     """The secret part of that path, in a text that ``format_apache`` made; empty when it has none."""
     found = _TOKEN.search(text)
     return found[1] if found else ""
+
+
+def find_document_root(text: str) -> str | None:
+    """Which directory of a release such a text serves; None where it does not say so."""
+    found = _DOCUMENT_ROOT.search(text)
+    return found[1].strip("/") if found else None
 
 
 def is_unchanged(text: str) -> bool:

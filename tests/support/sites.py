@@ -25,7 +25,7 @@ from swapd.model.config_parser import parse_document
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, SiteState
 from swapd.model.release import MARKER_SUFFIXES, Outcome, Upload
-from tests.support.daemon import Daemon
+from tests.support.daemon import WATCHDOG_SECONDS, Daemon
 from tests.support.httpd import PROJECT, state_of, unique_name
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -166,9 +166,9 @@ class Scratch:
             deployment = deploy(site, Upload(tarball.parent, tarball.name, False), context)
             assert deployment.outcome is Outcome.LIVE, deployment
 
-    def start_daemon(self) -> Daemon:
+    def start_daemon(self, watchdog: float = WATCHDOG_SECONDS) -> Daemon:
         """The daemon, ready."""
-        daemon = Daemon(self.command_line("run"), environment(), self.root / "daemon.log")
+        daemon = Daemon(self.command_line("run"), environment(), self.root / "daemon.log", watchdog)
         self.daemons.append(daemon)
         daemon.wait_ready()
         return daemon

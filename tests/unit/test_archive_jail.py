@@ -21,10 +21,10 @@ from typing import Any
 
 import pytest
 
-from swapd.archive import jail, jailed
-from swapd.archive.child import Child
+from swapd.archive import jailed
 from swapd.archive.jailed import Jailed, find_layers
-from swapd.host import landlock
+from swapd.host import jail, landlock
+from swapd.host.child import Child
 from swapd.model.errors import Failed, Rejected
 from swapd.model.release import Compression
 from tests.unit.archives import END, Site, compress, file, header, nothing_left_behind, opened, pax, symlink, tar

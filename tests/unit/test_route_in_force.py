@@ -10,16 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from swapd.checks.routing import find_route
 from swapd.host.apache import Force, look_at_route
 from swapd.host.httpd_configuration import VirtualHost, find_including, read_directives
 from swapd.host.routes import set_route
 from swapd.host.snippets import gather_surroundings, write_snippets
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed
+from swapd.model.findings import Severity
 from swapd.model.layout import Layout
 from swapd.model.snippets import Alias, DirectoryBlock, find_token, is_unchanged
 from swapd.stages.choose import choose
 from tests.support.sites import make_site, prepare_route
+from tests.support.trees import write_tree
 
 MAIN = """\
 # As Debian has it.
@@ -304,3 +307,51 @@ class TestInForce:
         server.parent.mkdir(parents=True)
         server.write_text(f"server {{ include {site.route.nginx}; }}" if is_included else "server { }")
         assert look_at_route(site).force is (Force.YES if is_included else Force.UNKNOWN)
+
+
+class TestCheck:
+    def problems(self, site: Site) -> set[str]:
+        found = list(find_route(site, Layout(site.route.root)))
+        assert all(finding.what and finding.why for finding in found)
+        return {finding.problem for finding in found if finding.severity is not Severity.INFO}
+
+    def test_all_is_well(self, site: Site, server: Answering) -> None:
+        self.well(site, server)
+        assert self.problems(site) == set()
+
+    def well(self, site: Site, server: Answering) -> None:
+        configure(site.route.root, server.port, f"Include {site.route.apache}")
+        write(site)
+        write_tree(site.releases / "shop-1@111111111111", {"index.html": "one"})
+        site.live.symlink_to("shop.releases/shop-1@111111111111")
+        TestInForce().follow(site, server)
+        for path in (site.route.map.parent, *site.route.map.parent.parents):
+            if path.is_relative_to(site.route.root):
+                path.chmod(0o755)
+
+    def test_a_map_that_httpd_cannot_read(self, site: Site, server: Answering) -> None:
+        self.well(site, server)
+        site.route.map.parent.chmod(0o700)
+        assert self.problems(site) == {"route-unreadable"}
+        site.route.map.parent.chmod(0o755)
+        site.route.map.chmod(0o600)
+        assert self.problems(site) == {"route-unreadable"}
+
+    def test_what_changed_since_it_was_written(self, site: Site, server: Answering) -> None:
+        self.well(site, server)
+        host = site.route.root / "etc/apache2/sites-enabled/shop.conf"
+        host.write_text(host.read_text().replace("AllowOverride All", "AllowOverride None"))
+        assert self.problems(site) == {"route-outdated"}
+        write(site)
+        assert self.problems(site) == set()
+
+    def test_a_route_and_a_live_path_that_differ(self, site: Site, server: Answering) -> None:
+        self.well(site, server)
+        site.live.unlink()
+        site.live.symlink_to("elsewhere")
+        assert self.problems(site) == {"route-astray"}
+
+    def test_auto_with_a_route_that_is_not_in_force(self, site: Site, server: Answering) -> None:
+        self.well(site, server)
+        server.answer = lambda _path, _host: ""
+        assert self.problems(make_site(site.route.root)) == {"route-not-in-force"}

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -34,6 +36,9 @@ WRITING = (
 )
 READING = landlock.READ_FILE
 EXECUTING = landlock.READ_FILE | landlock.READ_DIR | landlock.EXECUTE
+# What a program is made of: itself, its libraries, and the list of where these are.
+PROGRAM_DIRECTORIES = ("/usr", "/lib", "/lib64", "/bin")
+PROGRAM_FILES = ("/etc/ld.so.cache",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class Confinement:
     tree: int | None = None  # the directory below which it may write, and which becomes its root
     rights: Mapping[int, int] = field(default_factory=dict)  # further files and directories, with Landlock's rights
     limits: Mapping[int, int] = field(default_factory=dict)  # by RLIMIT_ number
+    keeps_user: bool = False  # for a program that looks its user up, and does nothing for one that has no name
 
 
 class Layers(dict[str, str]):
@@ -84,7 +90,11 @@ def enter(confinement: Confinement, parent: int) -> Layers:
         layers["chroot"] = "needs other files"
     # While there still are the capabilities for it.
     layers.attempt("bounding-set", linux.drop_bounding_set)
-    layers.attempt("uid", lambda: _change_user(tree))
+    if confinement.keeps_user:
+        # Not nobody's: whatever else runs as nobody could trace it, and say in its place what it finds.
+        layers["uid"] = "needs a user that has a name"
+    else:
+        layers.attempt("uid", lambda: _change_user(tree))
     layers.attempt("capabilities", linux.drop_capabilities)
     layers.attempt("no-new-privs", linux.prctl_set_no_new_privs)
     rights = dict(confinement.rights) | ({} if tree is None else {tree: WRITING})
@@ -94,6 +104,25 @@ def enter(confinement: Confinement, parent: int) -> Layers:
     if os.getppid() != parent:
         os._exit(1)
     return layers
+
+
+def program_rights(program: str, readable: Iterable[str] = ()) -> dict[int, int]:
+    """Landlock's rights for executing this program, which may read these files, and what is below these directories.
+
+    What is not there is left out. The descriptors are closed when the program is executed.
+    """
+    rights = {}
+    for path in (*PROGRAM_DIRECTORIES, os.path.dirname(program)):
+        with suppress(FileNotFoundError):
+            rights[os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)] = EXECUTING
+    for path in (*PROGRAM_FILES, *readable):
+        with suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            rights[descriptor] = READING | landlock.READ_DIR if is_directory else READING
+    with suppress(FileNotFoundError):
+        rights[os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)] = READING | landlock.WRITE_FILE
+    return rights
 
 
 def forbid_processes() -> None:
