@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 
 from swapd.adopt import settle_drift
 from swapd.host import records
+from swapd.host.apache import Force, look_at_route
 from swapd.host.files import is_tree, locked
 from swapd.host.refusals import explain
+from swapd.host.routes import is_route_right
 from swapd.ledger import Context, Ledger
 from swapd.model import events
 from swapd.model.config import Site, Strategy
@@ -86,7 +88,7 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
         state = records.read_state(context.layout, site.name)
         if _is_unchanged(site, tarball, state):
             return ledger.end_unchanged()
-        strategies = [choose(part).strategy for part in site.parts]
+        strategies = choose_strategies(site, ledger)
         state = settle_drift(site, context, state)
         ledger.enter(Stage.EXTRACT)
         _admit(verified, site, context)
@@ -114,12 +116,25 @@ def _admit(verified: VerifiedTarball, site: Site, context: Context) -> None:
         admit(verified, site)
 
 
+def choose_strategies(site: Site, ledger: Ledger) -> list[Strategy]:
+    """How each live path is swapped; what auto picks goes into the journal, all of it into the record."""
+    choices = [choose(part) for part in site.parts]
+    names = ", ".join(dict.fromkeys(choice.strategy.value for choice in choices))
+    reasons = "; ".join(dict.fromkeys(choice.reason for choice in choices))
+    ledger.know_strategy(names, reasons)
+    if site.strategy is Strategy.AUTO:
+        ledger.context.emit(events.strategy_chosen(site.name, names, reasons))
+    for doubt in filter(None, (choice.doubt for choice in choices)):
+        ledger.context.emit(events.degraded(doubt, site.name))
+    return [choice.strategy for choice in choices]
+
+
 def _is_unchanged(site: Site, tarball: Tarball, state: SiteState) -> bool:
     """Whether these very bytes are what is live, in the trees that were put there."""
     live = state.live
     if live is None or live.digest != tarball.digest or live.release != tarball.release:
         return False
-    return all(is_tree(part.live, live.tree_at(str(part.live))) for part in site.parts)
+    return is_route_right(site) and all(is_tree(part.live, live.tree_at(str(part.live))) for part in site.parts)
 
 
 def make_live(
@@ -147,16 +162,28 @@ def make_live(
     except OSError as error:
         ledger.context.emit(events.degraded(f"after the swap: {error.filename}: {error.strerror}", site.name))
         outgoing = tuple(dict.fromkeys(intent.outgoing for intent in intents if intent.outgoing))
+    if plans[0].strategy is Strategy.PINNED:
+        _check_route(site, ledger)
     for release in outgoing:
         if release.startswith(f"{ADOPTED}@"):
             ledger.context.emit(events.adopted(site.name, release, str(site.releases)))
     return Release(staged.release, outgoing)
 
 
+def _check_route(site: Site, ledger: Ledger) -> None:
+    """Asks the web server whether it serves the release now, and says so where it does not."""
+    sight = look_at_route(site)
+    if sight.issue is not None and sight.force is Force.NOT:
+        ledger.context.emit(events.degraded(f"{sight.issue.message}. {sight.issue.hint}", site.name))
+        ledger.know_unpaused(f"but {sight.issue.message}")
+
+
 def _commit(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> None:
     """The renames, under a pause where the site asks for one; raises ``Failed`` or ``OSError``."""
     if not swap.is_paused_for(site, plans):
         swap.commit(plans)
+        if plans[0].strategy is Strategy.PINNED:
+            ledger.know_unpaused("requests that run stay with the release that they began with")
         return
     for attempt in range(RESTARTS + 1):
         try:

@@ -15,6 +15,7 @@ from swapd import worker
 from swapd.host import records
 from swapd.host.coprocess import Coprocess
 from swapd.host.room import read_room
+from swapd.host.routes import is_route_lost
 from swapd.ledger import is_retried
 from swapd.model.config import Queue, Site
 from swapd.model.errors import Failed
@@ -51,7 +52,7 @@ class SiteDesk:
         self._deployments_mtime = 0
         self.find_crashed()
         self._left: list[str] = []  # by whoever removed old releases last, and could not remove these
-        self.must_recover = self.must_recover or bool(find_leftovers(site))
+        self.must_recover = self.must_recover or bool(find_leftovers(site)) or is_route_lost(site)
         self.not_before = 0.0
         self.stage = ""
         self.fraction: float | None = None

@@ -174,6 +174,10 @@ class Ledger:
         self.deployment = replace(self.deployment, swaps=swaps)
         self._write()
 
+    def know_strategy(self, strategy: str, reason: str) -> None:
+        """How the release is going to be swapped, and why so; not written before ``intend``."""
+        self.deployment = replace(self.deployment, strategy=strategy, strategy_reason=reason)
+
     def know_newest(self, newest: int) -> None:
         """The time of the release's newest file; not written before ``intend``."""
         self.deployment = replace(self.deployment, newest=newest)

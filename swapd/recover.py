@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from swapd.host import records
 from swapd.host.files import is_tree, sweep_temporaries
 from swapd.host.resume import resume_leftover
+from swapd.host.routes import find_kept_tree, is_route_lost, set_route
 from swapd.ledger import MAX_ATTEMPTS, Context, Ledger
 from swapd.model import events
 from swapd.model.config import PauseMode, Site
@@ -81,8 +82,18 @@ def _sweep(site: Site, context: Context) -> None:
         sweep_markers(site.incoming)
         for part in site.parts:
             sweep_probes(part)
+        _restore_route(site, context)
     except OSError as error:
         context.emit(events.degraded(f"sweeping: {error.filename}: {error.strerror}", site.name))
+
+
+def _restore_route(site: Site, context: Context) -> None:
+    """A map that is lost would keep httpd's next start from serving by the route: it names what is live again."""
+    if is_route_lost(site):
+        tree = find_kept_tree(site)
+        set_route(site.route.map, site.name, tree)
+        message = f"{site.route.map} was lost; it names {tree or 'no release'} again"
+        context.emit(events.recovered(site.name, message, None))
 
 
 def _was_swapped(site: Site, deployment: Deployment) -> bool:

@@ -15,6 +15,7 @@ from swapd.host import linux, records
 from swapd.host.child import Child
 from swapd.host.drift import find_drift
 from swapd.host.files import locked
+from swapd.host.routes import read_route
 from swapd.host.usage import Usage, find_usage
 from swapd.ledger import Context
 from swapd.model import events
@@ -22,6 +23,7 @@ from swapd.model.config import Site
 from swapd.model.errors import Busy
 from swapd.model.record import SiteState
 from swapd.model.release import ReleaseId
+from swapd.model.route import route_to
 from swapd.model.usage import describe_users
 from swapd.stages.mark import remove_old_markers
 from swapd.stages.prune import (
@@ -163,6 +165,9 @@ def _is_served(site: Site, release: ReleaseId) -> str:
         with contextlib.suppress(OSError):
             if os.path.samefile(part.live, part.releases / release):
                 return f"{part.live} leads to it"
+    with contextlib.suppress(OSError):
+        if (routed := read_route(site.route.map)) and routed == route_to(site, site.releases / release):
+            return f"{site.route.map} leads to it"
     return ""
 
 

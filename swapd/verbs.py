@@ -16,7 +16,7 @@ from swapd.model.layout import Layout
 # In the order in which somebody new meets them; click imports none of them for an overview.
 VERBS = {
     "init": "Configure a site and make its directories.",
-    "check": "Validate the configuration.",
+    "check": "Validate the configuration and this host.",
     "deploy": "Deploy a tarball now.",
     "rollback": "Make a kept release live again.",
     "status": "What is live, under way, waiting, and what went wrong last.",

@@ -103,6 +103,16 @@ class LivePath:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """Where the files are by which a web server finds a pinned site's release; nothing that can be configured."""
+
+    map: Path  # names the release
+    apache: Path  # what httpd's configuration includes
+    nginx: Path
+    root: Path  # below which the web server's own configuration is
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """One site's complete configuration; every path is absolute and normal.
 
@@ -122,6 +132,7 @@ class Site:
     shared: tuple[str, ...]
     verify: Verify
     pause: Pause
+    route: Route
     reuse: Reuse = Reuse.AUTO  # of the table [extract]
     group: str = DROP_GROUP  # whose members may drop tarballs
     paths: tuple[LivePath, ...] = ()

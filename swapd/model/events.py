@@ -50,6 +50,7 @@ def deployment_fields(deployment: Deployment) -> dict[str, str | int]:
         "SWAPD_SIGNER": deployment.signer or None,
         "SWAPD_OPERATOR": deployment.operator or None,
         "SWAPD_STAGE": deployment.stage or None,
+        "SWAPD_STRATEGY": deployment.strategy or None,
         **_pause_fields(deployment.pause),
     }
     if deployment.ended is not None:
@@ -161,6 +162,12 @@ def deployment_ended(deployment: Deployment) -> Event:
     if deployment.problem == "interrupted":
         kind, priority = MessageId.INTERRUPTED, NOTICE
     return _of_site(kind, priority, deployment.site, message, deployment_fields(deployment))
+
+
+def strategy_chosen(site: SiteName, strategy: str, reason: str) -> Event:
+    """What auto has picked."""
+    message = f"swapping by {strategy}: {reason}"
+    return _of_site(MessageId.STRATEGY_CHOSEN, INFO, site, message, {"SWAPD_STRATEGY": strategy})
 
 
 def no_httpd(site: SiteName, rules: Pause) -> Event:

@@ -37,6 +37,7 @@ class MessageId(StrEnum):
     ROLLBACK_FAILED = "0751961464f94535ab2de30b93fdd3cd"
 
     # What happens on a deployment's way. All carry SWAPD_SITE.
+    STRATEGY_CHOSEN = "8853ea06809346e996b4cf952a78aa05"
     NO_HTTPD = "665e967540c245f3afb24f432012c4d3"
     ADOPTED = "a6b806ec202e43b7a6592abc35aaca42"  # and SWAPD_RELEASE
     PRUNED = "26b0445378b6461eb71a342e27b6d57f"

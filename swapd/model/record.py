@@ -137,14 +137,29 @@ class How(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class RouteSwap:
+    """The swap of a route: the map at ``new`` takes the place of ``map``, which has a second name ``old`` meanwhile."""
+
+    map: str
+    new: str
+    old: str
+    base: str  # the directory that the trees in maps are relative to
+    tree: str  # that the new map names
+
+
+@dataclass(frozen=True, slots=True)
 class PathSwap:
-    """The swap of one live path: ``path``, which is the staged tree or a link to it, takes the place of ``live``."""
+    """The swap of one live path: ``path``, which is the staged tree or a link to it, takes the place of ``live``.
+
+    Where there is a route, it comes first: with it, the release is live for visitors.
+    """
 
     how: How
     path: str
     live: str
     staged: TreeIdentity
     outgoing: str = ""  # where what was live goes; only for TWICE
+    route: RouteSwap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +213,8 @@ class Deployment(Recorded):
     sidecars: tuple[Sidecar, ...] = ()  # that were seen beside the tarball
     attempt: int = 1  # how often this same upload was taken up: a crash must not repeat for ever
     stage: str = ""
+    strategy: str = ""  # by which it was, or would have been, swapped
+    strategy_reason: str = ""  # and why by that one
     stages: tuple[StageTime, ...] = ()  # those that have ended, in the order in which they began
     ended: datetime | None = None
     problem: str = ""
