@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -20,14 +19,13 @@ from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.machine import Host, booted, sweep, wait_until
 from tests.host.package import dependencies
-from tests.host.pages import Swap, Visitors, pack_pages
+from tests.host.pages import PHP, Visitors, pack_pages, use_php
 from tests.host.releases import Packed
 from tests.host.roots import debian_root
 from tests.host.visitors import TIMEOUT
 from tests.host.webhost import PACKAGES, Site, WebHost
 from tests.support.tarballs import touch
 
-PHP = ("libapache2-mod-php8.2", "php8.2-fpm", "nginx-light")
 RATE = 40  # pages a second, each of which takes a twentieth
 SWAPS = 50
 LIVE = "/var/www/shop"
@@ -77,19 +75,6 @@ def web(host: Host, package: Path, mpm: str) -> WebHost:
     use_php(web, mpm)
     web.install(package)
     return web
-
-
-def use_php(web: WebHost, mpm: str) -> None:
-    """mod_php, which needs prefork; for the others php-fpm."""
-    if mpm == "prefork":
-        web.use_mpm(mpm)
-        web.run("a2enmod", "--quiet", "php8.2")
-        web.run("systemctl", "restart", "apache2")
-    else:
-        web.run("a2dismod", "--quiet", "--force", "php8.2")
-        web.run("a2enmod", "--quiet", "proxy_fcgi", "setenvif")
-        web.run("a2enconf", "--quiet", "php8.2-fpm")
-        web.use_mpm(mpm)
 
 
 @pytest.fixture(scope="module")
@@ -214,27 +199,20 @@ class TestUrls:
         assert ask(site.web.host, "/icons/blank.gif")[0] == 200
 
 
-def swap_again_and_again(site: Site, releases: dict[str, Packed], visitors: Visitors, count: int) -> None:
-    """Makes the other release live, so many times, by the command."""
-    for name in itertools.islice(itertools.cycle(releases), count):
-        begin = time.monotonic()
-        site.web.run("swapd", "rollback", "shop", releases[name].release)
-        visitors.swaps.append(Swap(begin, time.monotonic(), name))
-
-
 def check_visitors(visitors: Visitors) -> None:
     count = visitors.count()
     print(count)
     wrong = {key: count[key] for key in ("failed", "mixed", "stale") if count[key]}
     assert not wrong, [visit for visit in visitors.visits if visit.failure or visit.is_mixed][:5]
-    assert count["asked"] > len(visitors.swaps)
+    assert count["judged"] > len(visitors.swaps), "too few for a judgement"
     assert {visit.marks[0] for visit in visitors.visits} == {"one", "two"}
 
 
 def test_a_page_is_of_one_release_whatever_is_swapped_meanwhile(site: Site, releases: dict[str, Packed]) -> None:
     mark = journal.mark(site.web.host)
     with Visitors(site.web.host, "shop.test", RATE) as visitors:
-        swap_again_and_again(site, releases, visitors, SWAPS)
+        names = itertools.islice(itertools.cycle(releases), SWAPS)
+        visitors.during(lambda name: site.web.run("swapd", "rollback", "shop", releases[name].release), names)
     check_visitors(visitors)
     told = [record for record in site.records(after=mark) if record.get("SWAPD_OUTCOME") == "live"]
     assert len(told) == SWAPS
