@@ -36,9 +36,8 @@ class Machine:
             sectors = f"logical_block_size={BLOCK},physical_block_size={BLOCK}"
             self._qemu = subprocess.Popen(
                 [
-                    *("qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot", "-cpu", "max"),
-                    "-accel",
-                    ACCELERATOR,
+                    *("setpriv", "--pdeathsig=KILL", "qemu-system-x86_64", "-accel", ACCELERATOR, "-cpu", "max"),
+                    *("-nodefaults", "-display", "none", "-no-reboot"),
                     *("-m", str(MEMORY), "-kernel", image.kernel, "-initrd", image.initramfs, "-append", line),
                     *("-blockdev", f"driver=file,node-name=root,filename={image.root},read-only=on,locking=off"),
                     *("-device", "virtio-blk-pci,drive=root"),
