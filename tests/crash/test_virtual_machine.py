@@ -179,4 +179,4 @@ def test_the_power_is_cut_at_random_moments(image: Image, tmp_path: Path) -> Non
 @pytest.mark.soak
 @pytest.mark.timeout(6 * 3600)
 def test_the_power_is_cut_hundreds_of_times(image: Image, tmp_path: Path) -> None:
-    check_cuts(image, tmp_path, int(os.environ.get("SOAK_CUTS", "100")), 5.5 * 3600)
+    check_cuts(image, tmp_path, int(os.environ.get("SOAK_CUTS", "34")), 5.5 * 3600)
