@@ -26,6 +26,7 @@ from swapd.host.watcher import Watcher
 from swapd.ledger import Context
 from swapd.model import events
 from swapd.model.config import Site
+from swapd.model.control import is_control
 from swapd.model.errors import ConfigurationError, Failed
 from swapd.model.layout import Layout
 from swapd.model.record import Marker, now
@@ -207,7 +208,7 @@ class Daemon:
         current = desk.current.file_name if desk.current else None
         try:
             for name, reason in waiting.items():
-                if is_tarball(name) and name != current and desk.marked.get(name) != reason:
+                if (is_tarball(name) or is_control(name)) and name != current and desk.marked.get(name) != reason:
                     desk.marked[name] = reason
                     write_marker(desk.site.incoming, name, Marker(Outcome.PENDING, reason, desk.site.name, now()))
             for name in desk.gone:

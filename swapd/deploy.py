@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from swapd.host import records
+from swapd.host.apache import Force, look_at_route
 from swapd.host.files import is_tree, locked
 from swapd.host.refusals import explain
+from swapd.host.routes import is_route_right
 from swapd.ledger import Context, Ledger
 from swapd.model import events
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed, Interrupted, Rejected
 from swapd.model.record import Deployment, SiteState
-from swapd.model.release import ADOPTED, Release, Stage, StagedRelease, Tarball, Upload
+from swapd.model.release import ADOPTED, KeptRelease, Release, Stage, StagedRelease, Tarball, Upload
 from swapd.recover import recover
 from swapd.stages import pause, swap
 from swapd.stages.admit import admit
@@ -42,10 +44,10 @@ def deploy(site: Site, upload: Upload, context: Context, patience: float = 0.0) 
         try:
             return _deploy(site, upload, ledger)
         except (Rejected, Failed) as error:
-            _clean(site, ledger)
+            clean(site, ledger)
             return ledger.fail(error)
         except OSError as error:
-            _clean(site, ledger)
+            clean(site, ledger)
             return ledger.fail(explain(error, site.live.parent))
 
 
@@ -56,13 +58,14 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
     claims = str(context.layout.claims(site.name))
     with claim(upload, claims, site.verify.max_tarball, _reporter(ledger, Stage.CLAIM, 0)) as tarball:
         ledger.know(tarball)
+        ledger.enter(Stage.VERIFY)
         verified = verify(tarball, site)
         ledger.know_signer(verified.signer)
         ledger.begin()
         state = records.read_state(context.layout, site.name)
         if _is_unchanged(site, tarball, state):
             return ledger.end_unchanged()
-        strategies = [choose(part).strategy for part in site.parts]
+        strategies = choose_strategies(site, ledger)
         ledger.enter(Stage.EXTRACT)
         admit(verified, site)
         report = _reporter(ledger, Stage.EXTRACT, tarball.size)
@@ -72,12 +75,25 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
         refuse_older(newest, state.live)
         ledger.know_newest(newest)
     ledger.enter(Stage.PREPARE)
-    staged = prepare(extracted, site, lambda: _keep_going(ledger))
-    release = _swap(site, staged, strategies, state, ledger)
+    staged = prepare(extracted, site, lambda: keep_going(ledger))
+    release = make_live(site, staged, strategies, state, ledger)
     deployment = ledger.end_live(release)
     ledger.enter(Stage.PRUNE)
     ledger.remove_old_markers(prune_releases(site, context))
     return deployment
+
+
+def choose_strategies(site: Site, ledger: Ledger) -> list[Strategy]:
+    """How each live path is swapped; what auto picks goes into the journal, all of it into the record."""
+    choices = [choose(part) for part in site.parts]
+    names = ", ".join(dict.fromkeys(choice.strategy.value for choice in choices))
+    reasons = "; ".join(dict.fromkeys(choice.reason for choice in choices))
+    ledger.know_strategy(names, reasons)
+    if site.strategy is Strategy.AUTO:
+        ledger.context.emit(events.strategy_chosen(site.name, names, reasons))
+    for doubt in filter(None, (choice.doubt for choice in choices)):
+        ledger.context.emit(events.degraded(doubt, site.name))
+    return [choice.strategy for choice in choices]
 
 
 def _is_unchanged(site: Site, tarball: Tarball, state: SiteState) -> bool:
@@ -85,14 +101,17 @@ def _is_unchanged(site: Site, tarball: Tarball, state: SiteState) -> bool:
     live = state.live
     if live is None or live.digest != tarball.digest or live.release != tarball.release:
         return False
-    return all(is_tree(part.live, live.tree_at(str(part.live))) for part in site.parts)
+    return is_route_right(site) and all(is_tree(part.live, live.tree_at(str(part.live))) for part in site.parts)
 
 
-def _swap(
-    site: Site, staged: StagedRelease, strategies: Sequence[Strategy], state: SiteState, ledger: Ledger
+def make_live(
+    site: Site, staged: StagedRelease | KeptRelease, strategies: Sequence[Strategy], state: SiteState, ledger: Ledger
 ) -> Release:
-    """The staged release is live after this, under the intents that were written down before."""
-    _keep_going(ledger)
+    """The release is live after this, under the intents that were written down before.
+
+    Raises ``Failed`` or ``OSError`` where it is not; then ``clean`` is to be called.
+    """
+    keep_going(ledger)
     plans = swap.plan(site, staged, strategies, state, ledger.deployment.id)
     intents = tuple(plan.intent for plan in plans)
     ledger.enter(Stage.SWAP)
@@ -110,16 +129,28 @@ def _swap(
     except OSError as error:
         ledger.context.emit(events.degraded(f"after the swap: {error.filename}: {error.strerror}", site.name))
         outgoing = tuple(dict.fromkeys(intent.outgoing for intent in intents if intent.outgoing))
+    if plans[0].strategy is Strategy.PINNED:
+        _check_route(site, ledger)
     for release in outgoing:
         if release.startswith(f"{ADOPTED}@"):
             ledger.context.emit(events.adopted(site.name, release, str(site.releases)))
     return Release(staged.release, outgoing)
 
 
+def _check_route(site: Site, ledger: Ledger) -> None:
+    """Asks the web server whether it serves the release now, and says so where it does not."""
+    sight = look_at_route(site)
+    if sight.issue is not None and sight.force is Force.NOT:
+        ledger.context.emit(events.degraded(f"{sight.issue.message}. {sight.issue.hint}", site.name))
+        ledger.know_unpaused(f"but {sight.issue.message}")
+
+
 def _commit(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> None:
     """The renames, under a pause where the site asks for one; raises ``Failed`` or ``OSError``."""
-    if not site.is_paused_for_swap:
+    if not swap.is_paused_for(site, plans):
         swap.commit(plans)
+        if plans[0].strategy is Strategy.PINNED:
+            ledger.know_unpaused("requests that run stay with the release that they began with")
         return
     for attempt in range(RESTARTS + 1):
         try:
@@ -160,7 +191,8 @@ def prune_releases(site: Site, context: Context) -> SiteState:
         if doomed:
             # No longer listed as kept before it is no longer whole; and not forgotten before it is gone.
             kept = tuple(release for release in state.previous if release not in doomed)
-            state = replace(state, previous=kept, doomed=doomed)
+            bad = tuple(release for release in state.bad if release in kept)
+            state = replace(state, previous=kept, doomed=doomed, bad=bad)
             records.write_state(context.layout, site.name, state)
         for part in site.parts:
             try:
@@ -177,7 +209,8 @@ def prune_releases(site: Site, context: Context) -> SiteState:
     return state
 
 
-def _clean(site: Site, ledger: Ledger) -> None:
+def clean(site: Site, ledger: Ledger) -> None:
+    """Removes what a deployment that did not go live left, and gives a kept tree its name back."""
     try:
         swap.abandon(site, ledger.deployment.id, ledger.deployment.swaps)
     except OSError as error:
@@ -188,13 +221,14 @@ def _reporter(ledger: Ledger, stage: Stage, total: int) -> Callable[[int], None]
     """A stage's progress in bytes, as a fraction for the status; also where a stop interrupts it."""
 
     def report(done: int) -> None:
-        _keep_going(ledger)
+        keep_going(ledger)
         fraction = min(done / total, 1.0) if total else None
         ledger.context.progress(stage, fraction, ledger.deployment.release or "")
 
     return report
 
 
-def _keep_going(ledger: Ledger) -> None:
+def keep_going(ledger: Ledger) -> None:
+    """Raises ``Interrupted`` once swapd is told to stop."""
     if ledger.context.is_cancelled():
         raise Interrupted(ledger.deployment.stage)

@@ -15,6 +15,7 @@ from swapd import worker
 from swapd.host import records
 from swapd.host.coprocess import Coprocess
 from swapd.host.room import read_room
+from swapd.host.routes import is_route_lost
 from swapd.ledger import is_retried
 from swapd.model.config import Site
 from swapd.model.errors import Failed
@@ -45,7 +46,7 @@ class SiteDesk:
         self.is_recovering = False
         self._deployments_mtime = 0
         self.find_crashed()
-        self.must_recover = self.must_recover or has_leftovers(site)
+        self.must_recover = self.must_recover or has_leftovers(site) or is_route_lost(site)
         self.not_before = 0.0
         self.stage = ""
         self.fraction: float | None = None

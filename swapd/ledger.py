@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,17 +10,19 @@ from dataclasses import dataclass, replace
 from swapd.host import records
 from swapd.host.files import identify
 from swapd.model import events
-from swapd.model.config import Site
+from swapd.model.config import Mtime, Site
+from swapd.model.control import RollbackRequest
 from swapd.model.errors import Failed, NotComplete, Rejected, SwapdError
 from swapd.model.events import Event
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, LiveRelease, LiveTree, SiteState, SwapIntent, now
+from swapd.model.record import Deployment, Kind, LiveRelease, LiveTree, SiteState, StageTime, SwapIntent, now
 from swapd.model.release import (
     DeploymentId,
     Digest,
     Outcome,
     PauseCost,
     Release,
+    ReleaseId,
     SidecarKind,
     Stage,
     Tarball,
@@ -41,6 +44,7 @@ class Context:
     emit: Callable[[Event], None]
     progress: Callable[[Stage, float | None, str], None]  # the stage, how much of it is done (0 to 1), the release
     is_cancelled: Callable[[], bool] = lambda: False
+    operator: str = ""  # who ran the command
 
 
 def is_retried(deployment: Deployment) -> bool:
@@ -62,6 +66,8 @@ class Ledger:
         self._file_name = deployment.file_name if file_name is None else file_name
         self._is_begun = file_name is None
         self._unpaused = events.describe_pause(None)
+        self._stage: Stage | None = None
+        self._entered = time.monotonic()
 
     @classmethod
     def open(cls, site: Site, context: Context, upload: Upload) -> Ledger:
@@ -73,10 +79,29 @@ class Ledger:
             started=now(),
             file_name=recorded_name(upload.file_name),
             is_dropped=upload.is_dropped,
+            operator=context.operator,
             fingerprint=upload.fingerprint,
             sidecars=upload.sidecars,
         )
         return cls(site, context, deployment, upload.file_name)
+
+    @classmethod
+    def open_rollback(cls, site: Site, context: Context, request: RollbackRequest) -> Ledger:
+        """A rollback as it is asked for, by a control file or a command; nothing is written yet."""
+        file_name = request.upload.file_name if request.upload else request.name
+        deployment = Deployment(
+            id=DeploymentId(str(uuid.uuid4())),
+            site=site.name,
+            outcome=Outcome.PENDING,
+            started=now(),
+            kind=Kind.ROLLBACK,
+            file_name=recorded_name(file_name),
+            is_dropped=request.upload is not None,
+            operator=context.operator,
+            fingerprint=request.upload.fingerprint if request.upload else None,
+            sidecars=request.upload.sidecars if request.upload else (),
+        )
+        return cls(site, context, deployment, file_name)
 
     def know(self, tarball: Tarball) -> None:
         """What the claim found; not written before ``begin``."""
@@ -91,6 +116,32 @@ class Ledger:
     def know_signer(self, signer: str) -> None:
         """Whose signature holds, or nobody's where none is asked for; not written before ``begin``."""
         self.deployment = replace(self.deployment, signer=signer)
+
+    def know_request(self, request: RollbackRequest) -> None:
+        """What the control file says, and who may say it; not written before ``begin``."""
+        self.deployment = replace(
+            self.deployment,
+            uploader=request.uploader,
+            signer=request.signer,
+            signed=request.signed,
+            fingerprint=request.fingerprint,
+            sidecars=request.sidecars,
+        )
+
+    def know_target(self, release: ReleaseId, state: SiteState) -> None:
+        """Which kept release shall be live again; not written before ``begin``."""
+        # The newest of its deployments knows its digest: the same tarball is then `unchanged`. As long as it is there.
+        known = (item for item in records.read_deployments(self.context.layout, self.site.name, release))
+        origin = next((item for item in known if item.release == release and item.digest), None)
+        self.deployment = replace(
+            self.deployment,
+            release=release,
+            digest=origin.digest if origin else None,
+            newest=origin.newest if origin else None,
+            previous=state.live.release if state.live else None,
+            # To go back to what was rolled back from undoes that: what was live meanwhile is none the worse for it.
+            is_previous_bad=release not in state.bad,
+        )
 
     def begin(self) -> None:
         """The deployment has begun: from here on it gets exactly one outcome, after a crash too.
@@ -130,6 +181,10 @@ class Ledger:
         self.deployment = replace(self.deployment, swaps=swaps)
         self._write()
 
+    def know_strategy(self, strategy: str, reason: str) -> None:
+        """How the release is going to be swapped, and why so; not written before ``intend``."""
+        self.deployment = replace(self.deployment, strategy=strategy, strategy_reason=reason)
+
     def know_newest(self, newest: int) -> None:
         """The time of the release's newest file; not written before ``intend``."""
         self.deployment = replace(self.deployment, newest=newest)
@@ -156,8 +211,21 @@ class Ledger:
 
     def enter(self, stage: Stage) -> None:
         """Notes the stage for the outcome and the status; costs no write."""
+        self._end_stage()
+        self._stage = stage
         self.deployment = replace(self.deployment, stage=stage.value)
         self.context.progress(stage, None, self.deployment.release or "")
+
+    def _end_stage(self) -> None:
+        """The stage that was entered last is over: its time is for the record."""
+        entered, self._entered = self._entered, time.monotonic()
+        if self._stage is None:
+            return
+        times = {item.stage: item.usec for item in self.deployment.stages}
+        times[self._stage] = times.get(self._stage, 0) + round((self._entered - entered) * 1e6)
+        self._stage = None
+        stages = tuple(StageTime(stage, usec) for stage, usec in times.items())
+        self.deployment = replace(self.deployment, stages=stages)
 
     def fail(self, error: SwapdError) -> Deployment:
         """The outcome of a deployment that did not make its release live."""
@@ -181,6 +249,8 @@ class Ledger:
         self.deployment = replace(self.deployment, previous=release.outgoing[0] if release.outgoing else None)
         pause = self.deployment.pause
         reason = reason or (self._unpaused if pause is None else events.describe_pause(pause))
+        if self.deployment.kind is Kind.ROLLBACK:
+            reason = f"rolled back from {self.deployment.previous or 'nothing'}; {reason}"
         try:
             self._write_state(release)
         except OSError as error:
@@ -194,6 +264,8 @@ class Ledger:
         before = records.read_state(layout, name)
         previous = release.outgoing + before.previous
         unique = dict.fromkeys(item for item in previous if item != release.release)
+        is_rollback = self.deployment.kind is Kind.ROLLBACK
+        bad = (*before.bad, *(release.outgoing if is_rollback and self.deployment.is_previous_bad else ()))
         # What is live or kept again is not to be removed under its old name's sentence.
         doomed = tuple(item for item in before.doomed if item != release.release and item not in unique)
         live = LiveRelease(
@@ -206,7 +278,9 @@ class Ledger:
             newest=self.deployment.newest,
             others=tuple(LiveTree(str(path.live), identify(path.live)) for path in self.site.paths),
         )
-        records.write_state(layout, name, SiteState(live, tuple(unique), doomed))
+        # What is live again, or was deployed anew, is bad no more.
+        bad = tuple(dict.fromkeys(item for item in bad if item in unique))
+        records.write_state(layout, name, SiteState(live, tuple(unique), doomed, bad))
 
     def _end(self, outcome: Outcome, reason: str, hint: str, problem: str) -> Deployment:
         if not self._is_begun:
@@ -215,8 +289,16 @@ class Ledger:
             except Failed as error:
                 if not problem:
                     outcome, reason, hint, problem = Outcome.FAILED, error.message, error.hint, error.problem
+        self._end_stage()
+        is_live_again = outcome is Outcome.LIVE and self.deployment.kind is Kind.ROLLBACK
         self.deployment = replace(
-            self.deployment, outcome=outcome, reason=reason, hint=hint, problem=problem, ended=now()
+            self.deployment,
+            outcome=outcome,
+            reason=reason,
+            hint=hint,
+            problem=problem,
+            ended=now(),
+            must_refresh=is_live_again and self.site.mtime is Mtime.RELEASE,
         )
         self._degrading("the record", lambda: records.write_deployment(self.context.layout, self.deployment))
         return self.tell()
@@ -224,8 +306,9 @@ class Ledger:
     def tell(self) -> Deployment:
         """Tells the recorded outcome to journal and uploader, removes what is live, and closes the deployment.
 
-        Recovery goes on with it wherever a crash cut it short. There is one journal record: that it is sent is noted
-        right before, and not through to the disk, because the moment between the two must be as short as it can be.
+        A rollback whose files are still to get new times is left for ``close``. Recovery goes on with it wherever a
+        crash cut it short. There is one journal record: that it is sent is noted right before, and not through to the
+        disk, because the moment between the two must be as short as it can be.
         """
         layout = self.context.layout
         if not self.deployment.is_told:
@@ -236,10 +319,17 @@ class Ledger:
         self._mark(marked)
         if self.deployment.outcome in (Outcome.LIVE, Outcome.UNCHANGED):
             self._remove_upload()
-        self.deployment = replace(self.deployment, is_closed=True)
+        if not self.deployment.must_refresh:
+            self.close()
+        return self.deployment
+
+    def close(self) -> None:
+        """Nothing is left to do for the deployment, also after a crash."""
+        layout = self.context.layout
+        self._end_stage()
+        self.deployment = replace(self.deployment, is_closed=True, must_refresh=False)
         self._degrading("the record", lambda: records.write_deployment(layout, self.deployment))
         self._degrading("old records", lambda: records.forget_old_deployments(layout, self.site.name))
-        return self.deployment
 
     def _mark(self, deployment: Deployment) -> None:
         if deployment.is_dropped:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from swapd.host import records
-from swapd.host.files import sweep_temporaries
+from swapd.host.files import is_tree, sweep_temporaries
 from swapd.host.resume import resume_leftover
+from swapd.host.routes import find_kept_tree, is_route_lost, lead
 from swapd.ledger import MAX_ATTEMPTS, Context, Ledger
 from swapd.model import events
 from swapd.model.config import PauseMode, Site
-from swapd.model.errors import Failed
-from swapd.model.record import Deployment
-from swapd.model.release import Outcome, Release
+from swapd.model.errors import Failed, Interrupted
+from swapd.model.record import Deployment, Kind
+from swapd.model.release import Outcome, Release, Stage
 from swapd.stages import swap
-from swapd.stages.choose import sweep_probes
 from swapd.stages.mark import sweep_markers
+from swapd.stages.refresh import refresh
+from swapd.strategies.exchanging import sweep_probes
 
 
 def resume(context: Context) -> int:
@@ -49,6 +51,7 @@ def recover(site: Site, context: Context) -> None:
                 _complete(site, ledger)
             else:
                 _undo(site, ledger)
+            refresh_live(site, ledger)
         except OSError as error:
             raise Failed(
                 "cannot-recover",
@@ -66,8 +69,18 @@ def _sweep(site: Site, context: Context) -> None:
         sweep_markers(site.incoming)
         for part in site.parts:
             sweep_probes(part)
+        _restore_route(site, context)
     except OSError as error:
         context.emit(events.degraded(f"sweeping: {error.filename}: {error.strerror}", site.name))
+
+
+def _restore_route(site: Site, context: Context) -> None:
+    """A map that is lost would keep httpd's next start from serving by the route: it names what is live again."""
+    if is_route_lost(site):
+        tree = find_kept_tree(site)
+        lead(site, tree)
+        message = f"{site.route.map} was lost; it names {tree or 'no release'} again"
+        context.emit(events.recovered(site.name, message, None))
 
 
 def _was_swapped(site: Site, deployment: Deployment) -> bool:
@@ -79,9 +92,12 @@ def _complete(site: Site, ledger: Ledger) -> None:
     if deployment.release is None:
         raise AssertionError("a swap has a release")
     outgoing = swap.finish(site, deployment.swaps)
-    message = f"{deployment.release} was swapped when swapd crashed; the deployment has been completed"
+    message = f"{deployment.release} was swapped when swapd crashed; the {deployment.kind.value} has been completed"
     ledger.context.emit(events.recovered(site.name, message, deployment.release))
-    reason = "" if site.pause.mode is PauseMode.NEVER else "how long httpd was paused is lost in the crash"
+    # By a route alone, nobody is paused unless it is asked for.
+    is_routed = all(intent.swap.route is not None for intent in deployment.swaps)
+    was_paused = site.pause.mode is PauseMode.ALWAYS or (site.pause.mode is PauseMode.AUTO and not is_routed)
+    reason = "" if not was_paused else "how long httpd was paused is lost in the crash"
     ledger.end_live(Release(deployment.release, outgoing), reason)
 
 
@@ -89,18 +105,50 @@ def _undo(site: Site, ledger: Ledger) -> None:
     deployment = ledger.deployment
     swap.abandon(site, deployment.id, deployment.swaps)
     what = deployment.release or deployment.file_name
-    message = f"{what} was not swapped when swapd crashed; what was staged has been removed"
+    is_rollback = deployment.kind is Kind.ROLLBACK
+    rest = "it is kept as it was" if is_rollback else "what was staged has been removed"
+    message = f"{what} was not swapped when swapd crashed; {rest}"
     ledger.context.emit(events.recovered(site.name, message, deployment.release))
+    command = "ask for" if is_rollback else "deploy"
     again = deployment.is_dropped and deployment.attempt < MAX_ATTEMPTS
     ledger.fail(
         Failed(
             "crashed",
-            f"swapd ended without a word during this deployment (attempt {deployment.attempt})",
+            f"swapd ended without a word during this {deployment.kind.value} (attempt {deployment.attempt})",
             "The live release is untouched. "
             + (
-                "The tarball is taken up again by itself."
+                "The file is taken up again by itself."
                 if again
-                else "See journalctl -u swapd for why; touch the tarball, or deploy it again, to have another try."
+                else f"See journalctl -u swapd for why; touch the file, or {command} it again, to have another try."
             ),
         )
     )
+
+
+def refresh_live(site: Site, ledger: Ledger) -> None:
+    """What is left of a rollback once its outcome is told: the files of the tree that is live again get new times.
+
+    When swapd is told to stop meanwhile, the next start goes on with it. What cannot be done is said; the release is
+    live all the same.
+    """
+    if not ledger.deployment.must_refresh:
+        return
+    context = ledger.context
+
+    def keep_going() -> None:
+        context.progress(Stage.REFRESH, None, ledger.deployment.release or "")
+        if context.is_cancelled():
+            raise Interrupted(Stage.REFRESH.value)
+
+    ledger.enter(Stage.REFRESH)
+    for part, intent in swap.match(site, ledger.deployment.swaps):
+        if not is_tree(part.live, intent.swap.staged):
+            continue  # something else is live by now
+        try:
+            refresh(part.live, part.releases / intent.outgoing if intent.outgoing else None, keep_going)
+        except Interrupted:
+            return
+        except OSError as error:
+            what = f"{error.filename or part.live}: {error.strerror}"
+            context.emit(events.degraded(f"not every file of {part.live} has a new time: {what}", site.name))
+    ledger.close()

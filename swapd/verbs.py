@@ -18,6 +18,7 @@ VERBS = {
     "init": "Configure a site and make its directories.",
     "check": "Validate the configuration and this host.",
     "deploy": "Deploy a tarball now.",
+    "rollback": "Make a kept release live again.",
     "status": "What is live, under way, waiting, and what went wrong last.",
     "history": "The deployments, newest first.",
     "pack": "Write a tarball with its digest.",

@@ -21,11 +21,13 @@ from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
 from swapd.ledger import Context, is_retried
 from swapd.model.config import Site
+from swapd.model.control import is_control
 from swapd.model.errors import Busy, Failed, NotComplete
 from swapd.model.events import degraded
 from swapd.model.layout import Layout
 from swapd.model.release import Fingerprint, Sidecar, SidecarKind, Stage, Upload
 from swapd.recover import recover
+from swapd.rollback import rollback
 from swapd.stages.prune import has_leftovers
 
 REPORT_INTERVAL = 0.1  # seconds between two reports of the same stage's progress
@@ -98,7 +100,8 @@ class Worker:
         if self._is_cancelled:
             return
         try:
-            deployment = deploy(self._site, upload, self._context, LOCK_PATIENCE)
+            obey = rollback if is_control(upload.file_name) else deploy
+            deployment = obey(self._site, upload, self._context, LOCK_PATIENCE)
         except NotComplete as waits:
             self._report(waits=upload.file_name, reason=waits.message)
         except (Busy, Failed) as error:

@@ -14,12 +14,13 @@ import click
 from swapd.deploy import deploy
 from swapd.host.configuration import read_site
 from swapd.host.eventlog import EventLog
+from swapd.host.users import find_operator
 from swapd.ledger import Context
 from swapd.model.config import Site
 from swapd.model.errors import ExitStatus, Failed, NotComplete
 from swapd.model.events import Event
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment
+from swapd.model.record import Deployment, Kind
 from swapd.model.release import Outcome, Stage, Upload, printable
 from swapd.stages.arrive import scan
 from swapd.stages.mark import announce
@@ -49,20 +50,20 @@ def command(layout: Layout, site: str, file: Path, patience: float, as_json: boo
     upload = _upload(configured, file)
     log = EventLog(layout, is_command=True)
     try:
-        with _cancellable() as cancelled, _progress(not as_json) as progress:
+        with cancellable() as cancelled, _progress(not as_json) as progress:
             # Below --root the log is this very terminal, which gets the outcome anyhow.
-            emit = log.emit if layout.is_host else _discard
-            context = Context(layout, emit, progress, lambda: bool(cancelled))
+            emit = log.emit if layout.is_host else discard
+            context = Context(layout, emit, progress, lambda: bool(cancelled), find_operator())
             deployment = deploy(configured, upload, context, patience)
     except NotComplete as error:
         raise Failed(error.problem, error.message, error.hint) from error
     with suppress(OSError):
         announce(configured.incoming)
-    _print(deployment, as_json)
+    print_outcome(deployment, as_json)
     return STATUSES[deployment.outcome]
 
 
-def _discard(_: Event) -> None:
+def discard(_: Event) -> None:
     """No record."""
 
 
@@ -76,7 +77,7 @@ def _upload(site: Site, file: Path) -> Upload:
 
 
 @contextmanager
-def _cancellable() -> Iterator[list[int]]:
+def cancellable() -> Iterator[list[int]]:
     """SIGINT and SIGTERM end the deployment at its next step, and never in the middle of the swap."""
     cancelled: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
@@ -88,7 +89,7 @@ def _cancellable() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _show_nothing(stage: Stage, fraction: float | None, release: str) -> None:
+def show_nothing(stage: Stage, fraction: float | None, release: str) -> None:
     """No progress, for a pipe."""
 
 
@@ -112,22 +113,25 @@ class _Bar:
 @contextmanager
 def _progress(is_wanted: bool) -> Iterator[Callable[[Stage, float | None, str], None]]:
     if not is_wanted or not sys.stdout.isatty():
-        yield _show_nothing
+        yield show_nothing
         return
     bar = _Bar()
     with bar.progress:
         yield bar
 
 
-def _print(deployment: Deployment, as_json: bool) -> None:
+def print_outcome(deployment: Deployment, as_json: bool) -> None:
+    """What became of it, for people or programs."""
     if as_json:
         click.echo(json.dumps(deployment.document(), indent=2, default=str))
         return
     what = deployment.release or deployment.file_name
+    is_rollback = deployment.kind is Kind.ROLLBACK
     if deployment.outcome is Outcome.LIVE:
-        click.echo(f"{deployment.site}: {what} is live; {deployment.reason}")
+        click.echo(f"{deployment.site}: {what} is live{' again' if is_rollback else ''}; {deployment.reason}")
     elif deployment.outcome is Outcome.UNCHANGED:
         click.echo(f"{deployment.site}: {what} is live already; nothing was touched")
     else:
+        what = f"the rollback to {deployment.release}" if is_rollback and deployment.release else what
         click.echo(f"{deployment.site}: {what} {deployment.outcome.value}: {deployment.reason}", err=True)
         click.echo(deployment.hint, err=True)

@@ -14,7 +14,7 @@ from swapd.host.configuration import read_site, read_sites
 from swapd.model.config import Site
 from swapd.model.events import describe_pause
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, SiteState, now
+from swapd.model.record import Deployment, Kind, SiteState, now
 from swapd.model.release import Outcome, printable
 from swapd.model.status import describe_time
 from swapd.stages.arrive import scan
@@ -39,6 +39,7 @@ class Standing:
             "paths": [{"live": str(path.live), "part": path.part} for path in self.site.paths],
             "live": live.document() if live else None,
             "previous": list(self.state.previous),
+            "bad": list(self.state.bad),
             "under_way": self.under_way.document() if self.under_way else None,
             "last": self.last.document() if self.last else None,
             "waiting": self.waiting,
@@ -77,11 +78,14 @@ def describe(standing: Standing, present: datetime) -> list[str]:
         queues = ", ".join(f"{queue.listener} {queue.queued} of {queue.limit}" for queue in live.pause.queues)
         lines.append(f"  waited     {queues}")
     if standing.state.previous:
-        lines.append(f"  kept       {', '.join(standing.state.previous)}")
+        bad = standing.state.bad
+        kept = [f"{item} (rolled back from)" if item in bad else item for item in standing.state.previous]
+        lines.append(f"  kept       {', '.join(kept)}")
     if (under_way := standing.under_way) is not None:
         lines.append(f"  under way  {under_way.release}, begun {describe_time(under_way.started, present)}")
     if last is not None and last.outcome in (Outcome.REJECTED, Outcome.FAILED):
-        what = last.release or last.file_name
+        is_rollback = last.kind is Kind.ROLLBACK
+        what = f"rollback to {last.release}" if is_rollback and last.release else last.release or last.file_name
         when = describe_time(last.ended or last.started, present)
         lines.append(click.style(f"  last       {what} {last.outcome.value} at {when}: {last.reason}", fg="red"))
         lines.append(f"             {last.hint}")

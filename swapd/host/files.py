@@ -45,7 +45,7 @@ def opened(directory: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
             raise Rejected.because(
                 "not-a-regular-file",
                 f"{printable(name)} is {_kind(mode)}, not a regular file",
-                "Remove it and upload the tarball itself.",
+                "Remove it and upload the file itself.",
             )
         # Without O_NONBLOCK, a lease that the file's owner holds would keep us waiting.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC

@@ -89,6 +89,16 @@ class LivePath:
 
 
 @dataclass(frozen=True, slots=True)
+class Route:
+    """Where the files are by which a web server finds a pinned site's release; nothing that can be configured."""
+
+    map: Path  # names the release
+    apache: Path  # what httpd's configuration includes
+    nginx: Path
+    root: Path  # below which the web server's own configuration is
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """One site's complete configuration; every path is absolute and normal.
 
@@ -108,6 +118,7 @@ class Site:
     shared: tuple[str, ...]
     verify: Verify
     pause: Pause
+    route: Route
     reuse: Reuse = Reuse.AUTO  # of the table [extract]
     group: str = DROP_GROUP  # whose members may drop tarballs
     paths: tuple[LivePath, ...] = ()
@@ -129,11 +140,6 @@ class Site:
     def shared_directory(self) -> Path:
         """What outlives releases, beside the live path."""
         return self.live.with_name(f"{self.live.name}.shared")
-
-    @property
-    def is_paused_for_swap(self) -> bool:
-        """Whether a swap of this site pauses httpd: every strategy of this version renames the live path itself."""
-        return self.pause.mode is not PauseMode.NEVER
 
     def document(self) -> dict[str, Any]:
         """The configuration as a document that ``parse_site`` reads back to the same value."""

@@ -257,10 +257,14 @@ def _parse_layers(name: SiteName, layers: list[Document], layout: Layout, issues
             unit=pause.take("unit", config_values.parse_unit, ""),
             exe=pause.take("exe", config_values.parse_exe, ""),
         ),
+        route=layout.route(name),
     )
     site = replace(site, reuse=extract.take("reuse", config_values.parse_choice(Reuse), Reuse.AUTO))
     site = replace(site, paths=_parse_paths(top, issues))
     _report_shared_parts(top, site)
+    if site.strategy is Strategy.PINNED and site.paths:
+        right = 'take the [[path]] tables out, or write strategy = "exchange"'
+        top.report(top.layers[0][0], "strategy", "a route leads to one tree, and this site has several", right)
     top.finish(("verify", "extract", "pause"))
     verify.finish()
     extract.finish()

@@ -56,7 +56,7 @@ class Interrupted(Failed):
         super().__init__(
             "interrupted",
             f"swapd was told to stop during {stage}",
-            "Nothing to do: the live path is as it was, and the tarball is taken up again at the next start.",
+            "Nothing to do: the live path is as it was, and what was dropped is taken up again at the next start.",
         )
 
 

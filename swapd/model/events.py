@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from swapd.model.config import Pause
 from swapd.model.message_ids import MessageId
-from swapd.model.record import Deployment
+from swapd.model.record import Deployment, Kind
 from swapd.model.release import Outcome, PauseCost, ReleaseId, SiteName, printable
 from swapd.model.units import format_duration
 
@@ -48,7 +48,9 @@ def deployment_fields(deployment: Deployment) -> dict[str, str | int]:
         "SWAPD_DIGEST": deployment.digest,
         "SWAPD_UPLOADER": deployment.uploader or None,
         "SWAPD_SIGNER": deployment.signer or None,
+        "SWAPD_OPERATOR": deployment.operator or None,
         "SWAPD_STAGE": deployment.stage or None,
+        "SWAPD_STRATEGY": deployment.strategy or None,
         **_pause_fields(deployment.pause),
     }
     if deployment.ended is not None:
@@ -93,9 +95,14 @@ def configuration_refused(reason: str) -> Event:
 
 def deployment_started(deployment: Deployment) -> Event:
     what = deployment.release or printable(deployment.file_name)
-    by = f", uploaded by {deployment.uploader}" if deployment.uploader else ""
-    message = f"deploying {what}{by}"
-    return _of_site(MessageId.DEPLOYMENT_STARTED, INFO, deployment.site, message, deployment_fields(deployment))
+    if deployment.kind is Kind.ROLLBACK:
+        by = f", asked for by {deployment.who}" if deployment.who else ""
+        message = f"rolling back from {deployment.previous or 'what is live'} to {what}{by}"
+        kind = MessageId.ROLLBACK_STARTED
+    else:
+        by = f", uploaded by {deployment.uploader}" if deployment.uploader else ""
+        message, kind = f"deploying {what}{by}", MessageId.DEPLOYMENT_STARTED
+    return _of_site(kind, INFO, deployment.site, message, deployment_fields(deployment))
 
 
 _OUTCOMES: dict[Outcome, tuple[MessageId, int]] = {
@@ -104,6 +111,12 @@ _OUTCOMES: dict[Outcome, tuple[MessageId, int]] = {
     Outcome.REJECTED: (MessageId.DEPLOYMENT_REJECTED, WARNING),
     Outcome.FAILED: (MessageId.DEPLOYMENT_FAILED, ERROR),
     Outcome.ROLLED_BACK: (MessageId.DEPLOYMENT_ROLLED_BACK, WARNING),
+}
+_ROLLBACKS = {
+    Outcome.LIVE: MessageId.ROLLBACK_LIVE,
+    Outcome.UNCHANGED: MessageId.ROLLBACK_UNCHANGED,
+    Outcome.REJECTED: MessageId.ROLLBACK_REJECTED,
+    Outcome.FAILED: MessageId.ROLLBACK_FAILED,
 }
 
 
@@ -126,13 +139,18 @@ def _connections(count: int) -> str:
 def deployment_ended(deployment: Deployment) -> Event:
     """The one outcome record of a deployment."""
     kind, priority = _OUTCOMES[deployment.outcome]
+    is_rollback = deployment.kind is Kind.ROLLBACK
+    if is_rollback:
+        kind = _ROLLBACKS.get(deployment.outcome, kind)
     what = deployment.release or printable(deployment.file_name)
     match deployment.outcome:
         case Outcome.LIVE:
-            message = f"{what} is live; {deployment.reason}"
+            message = f"{what} is live{' again' if is_rollback else ''}; {deployment.reason}"
         case Outcome.UNCHANGED:
             message = f"{what} is live already; nothing was touched"
         case _:
+            if is_rollback:
+                what = f"the rollback to {deployment.release}" if deployment.release else what
             message = f"{what} {deployment.outcome.value}: {deployment.reason}"
             if deployment.pause is not None:
                 message += f"; {describe_pause(deployment.pause)}"
@@ -141,6 +159,12 @@ def deployment_ended(deployment: Deployment) -> Event:
     if deployment.problem == "interrupted":
         kind, priority = MessageId.INTERRUPTED, NOTICE
     return _of_site(kind, priority, deployment.site, message, deployment_fields(deployment))
+
+
+def strategy_chosen(site: SiteName, strategy: str, reason: str) -> Event:
+    """What auto has picked."""
+    message = f"swapping by {strategy}: {reason}"
+    return _of_site(MessageId.STRATEGY_CHOSEN, INFO, site, message, {"SWAPD_STRATEGY": strategy})
 
 
 def no_httpd(site: SiteName, rules: Pause) -> Event:

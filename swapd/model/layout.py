@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from swapd.model.config import Route
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -67,6 +69,15 @@ class Layout:
 
     def site_record(self, site: str) -> Path:
         return self.site_state(site) / "site.toml"
+
+    def route(self, site: str) -> Route:
+        """The files of a pinned site's route."""
+        return Route(
+            map=self.site_state(site) / "route.map",
+            apache=self.configuration / "apache" / f"{site}.conf",
+            nginx=self.configuration / "nginx" / f"{site}.conf",
+            root=self.root,
+        )
 
     def deployments(self, site: str) -> Path:
         return self.site_state(site) / "deployments"

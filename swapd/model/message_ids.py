@@ -28,7 +28,15 @@ class MessageId(StrEnum):
     DEPLOYMENT_FAILED = "fe14b8dba2da4a92a8afe3049a9c5cfb"
     DEPLOYMENT_ROLLED_BACK = "99787f85be9a439185927f5321ce2150"
 
+    # A deployment of the kind rollback: likewise, in the place of the five above; live has SWAPD_RELEASE too.
+    ROLLBACK_STARTED = "d93574c87bf74d44baa08fdcd8aabf00"
+    ROLLBACK_LIVE = "31a88c9949c641399405d3ab86bd6254"
+    ROLLBACK_UNCHANGED = "a1a7ef3e822a49c3bb7b63091f330c5e"
+    ROLLBACK_REJECTED = "13582a3d1b234085833907342e27a358"
+    ROLLBACK_FAILED = "0751961464f94535ab2de30b93fdd3cd"
+
     # What happens on a deployment's way. All carry SWAPD_SITE.
+    STRATEGY_CHOSEN = "8853ea06809346e996b4cf952a78aa05"
     NO_HTTPD = "665e967540c245f3afb24f432012c4d3"
     ADOPTED = "a6b806ec202e43b7a6592abc35aaca42"  # and SWAPD_RELEASE
     PRUNED = "26b0445378b6461eb71a342e27b6d57f"

@@ -14,7 +14,17 @@ from types import NoneType
 from typing import Any, Self, get_args, get_type_hints
 
 from swapd.model.errors import Failed
-from swapd.model.release import DeploymentId, Digest, Fingerprint, Outcome, PauseCost, ReleaseId, Sidecar, SiteName
+from swapd.model.release import (
+    DeploymentId,
+    Digest,
+    Fingerprint,
+    Outcome,
+    PauseCost,
+    ReleaseId,
+    Sidecar,
+    SiteName,
+    Stage,
+)
 from swapd.model.room import RoomNeeded
 
 VERSION = 1
@@ -119,14 +129,29 @@ class How(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class RouteSwap:
+    """The swap of a route: the map at ``new`` takes the place of ``map``, which has a second name ``old`` meanwhile."""
+
+    map: str
+    new: str
+    old: str
+    base: str  # the directory that the trees in maps are relative to
+    tree: str  # that the new map names
+
+
+@dataclass(frozen=True, slots=True)
 class PathSwap:
-    """The swap of one live path: ``path``, which is the staged tree or a link to it, takes the place of ``live``."""
+    """The swap of one live path: ``path``, which is the staged tree or a link to it, takes the place of ``live``.
+
+    Where there is a route, it comes first: with it, the release is live for visitors.
+    """
 
     how: How
     path: str
     live: str
     staged: TreeIdentity
     outgoing: str = ""  # where what was live goes; only for TWICE
+    route: RouteSwap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +166,22 @@ class SwapIntent(Recorded):
     outgoing: ReleaseId | None = None  # the release that leaves the live path
     outgoing_tree: TreeIdentity | None = None
     outgoing_target: str = ""  # where the live link pointed
+    kept: str = ""  # the path of a kept tree that goes live again, which it gets back if it does not
+
+
+class Kind(Enum):
+    """How a deployment makes its release live."""
+
+    DEPLOYMENT = "deployment"  # from a tarball
+    ROLLBACK = "rollback"  # by a tree that is kept
+
+
+@dataclass(frozen=True, slots=True)
+class StageTime:
+    """How long a deployment was in a stage, over all its times there."""
+
+    stage: Stage
+    usec: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,21 +192,29 @@ class Deployment(Recorded):
     site: SiteName
     outcome: Outcome
     started: datetime
+    kind: Kind = Kind.DEPLOYMENT
     file_name: str = ""
     is_dropped: bool = False
     release: ReleaseId | None = None
     digest: Digest | None = None
-    uploader: str = ""
+    uploader: str = ""  # who owns the file
     signer: str = ""
+    operator: str = ""  # who ran the command
+    signed: Digest | None = None  # what was signed to ask for a rollback, which is good for one
     fingerprint: Fingerprint | None = None
     sidecars: tuple[Sidecar, ...] = ()  # that were seen beside the tarball
     attempt: int = 1  # how often this same upload was taken up: a crash must not repeat for ever
     stage: str = ""
+    strategy: str = ""  # by which it was, or would have been, swapped
+    strategy_reason: str = ""  # and why by that one
+    stages: tuple[StageTime, ...] = ()  # those that have ended, in the order in which they began
     ended: datetime | None = None
     problem: str = ""
     reason: str = ""
     hint: str = ""
-    previous: ReleaseId | None = None
+    previous: ReleaseId | None = None  # what was live before
+    is_previous_bad: bool = False  # a rollback: whether that is skipped by those that follow
+    must_refresh: bool = False  # a rollback: whether the files' times are still to be made new
     newest: int | None = None  # seconds since the epoch, of its newest file; where `newer_only` asks for it
     pause: PauseCost | None = None
     needed: RoomNeeded | None = None  # what must be free before the daemon tries again by itself
@@ -178,6 +227,11 @@ class Deployment(Recorded):
     def duration_usec(self) -> int:
         """How long the deployment took; 0 while it is under way."""
         return round((self.ended - self.started).total_seconds() * 1e6) if self.ended else 0
+
+    @property
+    def who(self) -> str:
+        """Whose doing it is, by the best that is known: the signer, who ran the command, who owns the file."""
+        return self.signer or self.operator or self.uploader
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +267,7 @@ class SiteState(Recorded):
     live: LiveRelease | None = None
     previous: tuple[ReleaseId, ...] = ()
     doomed: tuple[ReleaseId, ...] = ()  # past `keep`, and perhaps not whole any more: to be removed
+    bad: tuple[ReleaseId, ...] = ()  # of the previous ones: rolled back from, and skipped by the next rollback
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The values that a tarball becomes on its way: each stage takes what the one before it gives.
 
 ``Upload → Tarball → VerifiedTarball → StagedRelease → Release``. Only a ``StagedRelease`` can be
-swapped, and only verified bytes can become one, so a mistake in the order does not type-check.
+swapped, and only verified bytes can become one, so a mistake in the order does not type-check; or a
+``KeptRelease``, which was one before.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Stage(Enum):
     PREPARE = "prepare"
     PAUSE = "pause"
     SWAP = "swap"
+    REFRESH = "refresh"  # of a rollback: the files' times, once the release is live
     PRUNE = "prune"
 
 
@@ -247,6 +249,17 @@ class ExtractedTree:
 @dataclass(frozen=True, slots=True)
 class StagedRelease:
     """Complete trees with their owner, times and shared links, written through to the disk: fit to be live.
+
+    One for each part of the site, the main one first.
+    """
+
+    release: ReleaseId
+    trees: tuple[Tree, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRelease:
+    """Complete trees that were live once, each under its release's name: fit to be live again as they are.
 
     One for each part of the site, the main one first.
     """

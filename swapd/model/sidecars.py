@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Container
 
+from swapd.model.control import is_control
 from swapd.model.release import DIGEST, Digest, SidecarKind
 
 _LINE = re.compile(rb"([0-9A-Fa-f]{64}) [ *](.+)")
@@ -13,7 +14,12 @@ _TAGGED = re.compile(rb"SHA256 \((.+)\) = ([0-9A-Fa-f]{64})")
 
 
 def kinds_beside(tarball: str, names: Container[str], listed: Container[str]) -> list[SidecarKind]:
-    """The sidecars of a tarball among the files of these names; ``listed`` are the tarballs that SHA256SUMS lists."""
+    """The sidecars of a tarball among the files of these names; ``listed`` are the tarballs that SHA256SUMS lists.
+
+    A control file has no other than its signature.
+    """
+    if is_control(tarball):
+        return [SidecarKind.SIGNATURE] if SidecarKind.SIGNATURE.file_name(tarball) in names else []
     kinds = [kind for kind in SidecarKind if "TARBALL" in kind.value and kind.file_name(tarball) in names]
     if tarball in listed and SidecarKind.DIGEST not in kinds:
         kinds += [kind for kind in (SidecarKind.SUMS, SidecarKind.SUMS_SIGNATURE) if kind.value in names]

@@ -20,6 +20,7 @@ from swapd.host.files import fingerprint, opened, opened_directory
 from swapd.host.linux import has_writer
 from swapd.host.sidecars import read_sums
 from swapd.model.config import Require, Site
+from swapd.model.control import is_control
 from swapd.model.errors import Rejected
 from swapd.model.release import (
     MARKER_SUFFIXES,
@@ -61,6 +62,9 @@ class Seen:
         """Which sidecar is still to come for what the site requires; empty where none is."""
         kinds = frozenset(sidecar.kind for sidecar in self.sidecars)
         name = printable(self.name)
+        if is_control(self.name):
+            is_signed = require is not Require.SIGNATURE or has_signature(kinds)
+            return "" if is_signed else f"waits for its signature {name}.sig"
         if require is Require.SIGNATURE and not has_signature(kinds):
             if SidecarKind.DIGEST_SIGNATURE in kinds:
                 return f"waits for its sidecar {name}.sha256, which {name}.sha256.sig signs"

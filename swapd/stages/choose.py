@@ -13,14 +13,16 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from swapd.host.files import opened_directory, remove_tree
+from swapd.host.apache import Force, look_at_route
 from swapd.host.linux import mount_points
 from swapd.host.refusals import explain
-from swapd.host.trials import find_exchange_obstacle, find_rename_obstacle, is_in_lower_layer
+from swapd.host.trials import find_rename_obstacle, is_in_lower_layer
 from swapd.model.config import Site, Strategy
-from swapd.model.errors import Failed
+from swapd.model.errors import Failed, Issue
+from swapd.strategies import WAYS
+from swapd.strategies.exchanging import find_place, probe_prefix
+from swapd.strategies.way import describe_live
 
-PROBE = ".swapd-probe-"
 SAFE = "The live release and the upload are untouched."
 
 
@@ -30,6 +32,7 @@ class Choice:
 
     strategy: Strategy
     reason: str
+    doubt: str = ""  # what could not be found out: whether visitors come by the route
 
 
 def choose(site: Site) -> Choice:
@@ -51,28 +54,38 @@ def choose(site: Site) -> Choice:
 def look(site: Site) -> Choice:
     """As ``choose``, and nothing at all has changed; ``OSError`` where trials cannot be made, perhaps not by us."""
     _check_paths(site)
-    # Where it is still to be made, its parent tells of the filesystem and the mount.
-    releases = site.releases if os.path.lexists(site.releases) else site.releases.parent
-    _check_places(site, releases)
-    is_link, is_there = site.live.is_symlink(), os.path.lexists(site.live)
-    kind = "a symbolic link" if is_link else "a directory" if is_there else "not there yet"
-    wants_link = site.strategy is Strategy.SYMLINK or (site.strategy is Strategy.AUTO and (is_link or not is_there))
-    # One of several live paths is exchanged, link or not: should another fail, it must be what it was again.
-    if wants_link and (not is_there or (is_link and not site.is_one_of_several)):
-        return Choice(Strategy.SYMLINK, f"{site.live} is {kind}")
-    if site.strategy is Strategy.RENAME:
-        return Choice(Strategy.RENAME, "the configuration says so")
-    obstacle = find_exchange_obstacle(releases, site.live.parent, _probe(site))
-    if obstacle is None:
-        strategy = Strategy.SYMLINK if wants_link else Strategy.EXCHANGE
-        return Choice(strategy, f"{site.live} is {kind} and its filesystem can exchange")
-    if site.strategy is Strategy.AUTO:
-        return Choice(Strategy.RENAME, f"{site.live} is {kind} and cannot be exchanged: {obstacle}")
-    raise Failed(
-        "cannot-exchange",
-        f"{site.live} is {kind} and cannot be exchanged: {obstacle}",
-        f'{SAFE} Write strategy = "rename" or "auto" in the site\'s configuration.',
-    )
+    _check_places(site, find_place(site))
+    if site.strategy is not Strategy.AUTO:
+        if (issue := WAYS[site.strategy].find_obstacle(site)) is not None:
+            raise Failed(issue.problem, issue.message, f"{SAFE} {issue.hint}")
+        doubt = _check_route(site) if site.strategy is Strategy.PINNED else ""
+        return Choice(site.strategy, "the configuration says so", doubt)
+    return _choose_by_itself(site)
+
+
+def _check_route(site: Site) -> str:
+    """``Failed`` where visitors would not get what the route leads to; what cannot be known is returned."""
+    sight = look_at_route(site)
+    if sight.issue is None:
+        return ""
+    if sight.force is Force.NOT:
+        raise Failed(sight.issue.problem, sight.issue.message, f"{SAFE} {sight.issue.hint}")
+    return sight.issue.message
+
+
+def _choose_by_itself(site: Site) -> Choice:
+    """What auto picks: the first that can be had, and why. A route only where it is known to be in force."""
+    if site.route.apache.exists() and WAYS[Strategy.PINNED].find_obstacle(site) is None:
+        sight = look_at_route(site)
+        if sight.force is Force.YES:
+            return Choice(Strategy.PINNED, sight.words)
+    is_link_or_nothing = site.live.is_symlink() or not os.path.lexists(site.live)
+    first = Strategy.SYMLINK if is_link_or_nothing else Strategy.EXCHANGE
+    issue: Issue | None = WAYS[first].find_obstacle(site)
+    if issue is not None:
+        return Choice(Strategy.RENAME, issue.message)
+    can = "" if is_link_or_nothing else " and its filesystem can exchange"
+    return Choice(first, f"{describe_live(site)}{can}")
 
 
 def _check_paths(site: Site) -> None:
@@ -102,7 +115,7 @@ def _check_places(site: Site, releases: Path) -> None:
             f"{SAFE} Set releases in the site's configuration to a directory on that filesystem, such as "
             f"{site.live}.releases.",
         )
-    obstacle = find_rename_obstacle(releases, site.live.parent, _probe(site))
+    obstacle = find_rename_obstacle(releases, site.live.parent, probe_prefix(site))
     if obstacle is not None:
         raise Failed(
             "cannot-rename",
@@ -111,7 +124,7 @@ def _check_places(site: Site, releases: Path) -> None:
             f"ReadWritePaths=), or set releases in the site's configuration to {site.live}.releases.",
         )
     is_directory = site.live.is_dir() and not site.live.is_symlink()
-    if is_directory and is_in_lower_layer(site.live, _probe(site)):
+    if is_directory and is_in_lower_layer(site.live, probe_prefix(site)):
         raise Failed(
             "live-in-lower-layer",
             f"{site.live} is in a lower layer of an overlay filesystem, which refuses to rename it",
@@ -119,17 +132,3 @@ def _check_places(site: Site, releases: Path) -> None:
             f"{site.live}.old (which copies, and takes a while); mv {site.live}.new {site.live}. Or have "
             f"{site.live.parent} on a volume of its own, or mount the overlay with redirect_dir=on.",
         )
-
-
-def _probe(site: Site) -> str:
-    return f"{PROBE}{site.name}-"
-
-
-def sweep_probes(site: Site) -> None:
-    """Removes the scratch directories that a crash amid an earlier trial left beside the live path.
-
-    Under the site's lock: but for ``check``, which tries again, nobody else has any of this site's. Raises ``OSError``.
-    """
-    with opened_directory(site.live.parent) as descriptor:
-        for path in site.live.parent.glob(f"{_probe(site)}*"):
-            remove_tree(descriptor, path.name)

@@ -15,7 +15,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import pwd
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from swapd.host.files import closing_descriptor, fingerprint, opened
 from swapd.host.refusals import explain
 from swapd.host.room import RoomKeeper
 from swapd.host.sidecars import MAX_SIDECAR, read_beside, read_sums_text
+from swapd.host.users import user_name
 from swapd.model.errors import Failed, NotComplete, Rejected
 from swapd.model.release import (
     Digest,
@@ -77,7 +77,7 @@ def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int
             copy,
             fingerprint(before),
             expected,
-            _user_name(before.st_uid),
+            user_name(before.st_uid),
             signatures,
         )
 
@@ -158,10 +158,3 @@ def _parse_own(upload: Upload, name: str, text: bytes) -> Digest:
             "Make it beside the tarball: sha256sum TARBALL > TARBALL.sha256",
         )
     return digest
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

@@ -20,11 +20,14 @@ from pathlib import Path
 from swapd.host.files import REMOVING, closing_descriptor, fsync_directory, identify, is_tree, remove_tree
 from swapd.host.linux import RENAME_EXCHANGE, renameat2
 from swapd.host.refusals import explain
-from swapd.host.renames import is_half_swapped, is_swapped, swap_paths
-from swapd.model.config import Site, Strategy
+from swapd.host.renames import complete, is_half_swapped, is_swapped, swap_paths
+from swapd.host.routes import forget_staged_route, lead, read_route, stage_route
+from swapd.model.config import PauseMode, Site, Strategy
 from swapd.model.errors import Failed
 from swapd.model.record import How, PathSwap, SiteState, SwapIntent, TreeIdentity
-from swapd.model.release import ADOPTED, DeploymentId, ReleaseId, StagedRelease, is_release_id
+from swapd.model.release import ADOPTED, DeploymentId, KeptRelease, ReleaseId, StagedRelease, is_release_id
+from swapd.strategies import WAYS
+from swapd.strategies.way import Place
 
 SAFE = "The live release and the upload are untouched."
 
@@ -35,6 +38,7 @@ class Plan:
 
     site: Site
     staging: Path  # of the staged tree, as the stage before left it
+    strategy: Strategy
     intent: SwapIntent
 
     @property
@@ -49,9 +53,13 @@ class Plan:
 
 
 def plan(
-    site: Site, staged: StagedRelease, strategies: Sequence[Strategy], state: SiteState, deployment: DeploymentId
+    site: Site,
+    staged: StagedRelease | KeptRelease,
+    strategies: Sequence[Strategy],
+    state: SiteState,
+    deployment: DeploymentId,
 ) -> tuple[Plan, ...]:
-    """What is to be renamed, for each part of the site; nothing has been yet.
+    """What is to be renamed, for each part of the site; nothing has been yet. It takes the same time for any tree.
 
     Write the intents down, then ``make_ready``, then ``commit``. ``Failed`` when a live path is not what its strategy
     was chosen for any more.
@@ -62,42 +70,27 @@ def plan(
             intent = _intend(part, staged, tree.path, strategy, state, deployment)
         except OSError as error:
             raise explain(error, part.releases) from error
-        plans.append(Plan(part, tree.path, intent))
+        plans.append(Plan(part, tree.path, strategy, intent))
     return tuple(plans)
 
 
 def _intend(
-    site: Site, staged: StagedRelease, staging: Path, strategy: Strategy, state: SiteState, deployment: DeploymentId
+    site: Site,
+    staged: StagedRelease | KeptRelease,
+    staging: Path,
+    strategy: Strategy,
+    state: SiteState,
+    deployment: DeploymentId,
 ) -> SwapIntent:
-    how = _choose_renames(site, strategy)
-    is_linked = strategy is Strategy.SYMLINK
-    # Not under a staging name any more: after an exchange, the tree that was live stands there.
-    path = str(site.releases / (staged.release if is_linked else f".staged-{deployment}"))
-    swap = PathSwap(
-        how,
-        str(site.releases / f".link-{deployment}") if is_linked else path,
-        str(site.live),
-        identify(staging),
-        str(site.releases / f".outgoing-{deployment}") if how is How.TWICE else "",
-    )
+    renames = WAYS[strategy].plan(Place(site, staging, staged.release, deployment))
     outgoing: ReleaseId | None = None
     identity: TreeIdentity | None = None
     if site.live.exists():
         identity = identify(site.live)
         outgoing = _name_outgoing(site, state) or ReleaseId(f"{ADOPTED}@{deployment.replace('-', '')[:12]}")
     target = os.path.realpath(site.live) if site.live.is_symlink() else ""
-    return SwapIntent(swap, path, outgoing, identity, target)
-
-
-def _choose_renames(site: Site, strategy: Strategy) -> How:
-    if not os.path.lexists(site.live):
-        return How.RENAME
-    if strategy is Strategy.RENAME:
-        return How.TWICE
-    # One of several live paths must be what it was again, should another fail: an exchange can be undone.
-    if strategy is Strategy.SYMLINK and site.live.is_symlink() and not site.is_one_of_several:
-        return How.RENAME
-    return How.EXCHANGE
+    kept = str(staging) if isinstance(staged, KeptRelease) else ""
+    return SwapIntent(renames.swap, renames.staged_path, outgoing, identity, target, kept)
 
 
 def _name_outgoing(site: Site, state: SiteState) -> ReleaseId | None:
@@ -116,10 +109,14 @@ def make_ready(plans: Sequence[Plan]) -> None:
     for plan in plans:
         releases = plan.site.releases
         try:
+            if plan.intent.swap.route is None:
+                _leave_route(plan.site)
             if plan.link is not None:
                 _name_release(plan.staging, plan.path)
                 fsync_directory(releases)
                 _make_link(plan, plan.link)
+                if plan.intent.swap.route is not None:
+                    stage_route(plan.intent.swap.route, plan.site.name)
             else:
                 os.rename(plan.staging, plan.path)
             fsync_directory(releases)
@@ -127,11 +124,22 @@ def make_ready(plans: Sequence[Plan]) -> None:
             raise explain(error, releases) from error
 
 
+def _leave_route(site: Site) -> None:
+    """A route that an earlier strategy left must not hold visitors back at its release.
+
+    Without one, the web server serves the live path, which is the same release until the swap.
+    """
+    if not site.part and read_route(site.route.map):
+        lead(site, "")
+
+
 def _name_release(staging: Path, path: Path) -> None:
     """Gives a staged tree its release's name; a kept tree of the same release then stands under the staging name.
 
     By exchange: should the live link lead to that kept tree, there is a whole one under its name at every instant.
     """
+    if staging == path:
+        return  # a kept tree, which goes live again under the name that it has
     if os.path.lexists(path):
         renameat2(str(staging), str(path), RENAME_EXCHANGE)
     else:
@@ -159,6 +167,13 @@ def commit(plans: Sequence[Plan]) -> None:
     In the window: nothing but renames. Raises ``OSError``.
     """
     swap_paths([plan.intent.swap for plan in plans])
+
+
+def is_paused_for(site: Site, plans: Sequence[Plan]) -> bool:
+    """Whether httpd is to be paused for this swap: as the site says, or by itself, as its strategies need it."""
+    if site.pause.mode is PauseMode.AUTO:
+        return any(WAYS[plan.strategy].IS_PAUSED_FOR for plan in plans)
+    return site.pause.mode is PauseMode.ALWAYS
 
 
 def undo(plans: Sequence[Plan]) -> tuple[PathSwap, ...]:
@@ -214,7 +229,7 @@ def finish(site: Site, intents: Sequence[SwapIntent]) -> tuple[ReleaseId, ...]:
     parts = match(site, intents)
     for _, intent in parts:
         if is_half_swapped(intent.swap):
-            os.rename(intent.swap.path, intent.swap.live)
+            complete(intent.swap, site.name)
         elif not is_swapped(intent.swap):
             swap_paths([intent.swap])
     for part, intent in parts:
@@ -223,6 +238,8 @@ def finish(site: Site, intents: Sequence[SwapIntent]) -> tuple[ReleaseId, ...]:
 
 
 def _finish(site: Site, intent: SwapIntent) -> None:
+    if intent.swap.route is not None:
+        forget_staged_route(intent.swap.route)
     fsync_directory(site.live.parent)
     for path in list(site.releases.iterdir()):
         if path.name.startswith((".staged-", ".outgoing-", ".link-")):
@@ -250,19 +267,37 @@ def _put_away(site: Site, path: Path, intent: SwapIntent) -> None:
 def abandon(site: Site, deployment: DeploymentId, intents: Sequence[SwapIntent]) -> None:
     """Removes what a deployment that did not go live left among the releases; never a tree that was live.
 
-    Raises ``OSError``.
+    A kept tree that was to be live again has its release's name again after this. Raises ``OSError``.
     """
+    kept = [intent for intent in intents if intent.kept]
+    for intent in kept:
+        # By the paths that were written down: the configuration may have others by now.
+        _give_back(intent)
     meant = {intent.swap.live: intent for intent in intents}
     for part in site.parts:
-        _abandon(part, deployment, meant.get(str(part.live)))
+        _abandon(part, deployment, meant.get(str(part.live)), has_staged=not kept)
 
 
-def _abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None) -> None:
+def _give_back(intent: SwapIntent) -> None:
+    """A kept tree has the name again that it had before ``make_ready``."""
+    if is_swapped(intent.swap) or intent.kept == intent.staged_path:
+        return
+    if is_tree(intent.staged_path, intent.swap.staged):
+        # Whatever somebody has put there meanwhile is not replaced: a directory can only replace an empty one.
+        os.rename(intent.staged_path, intent.kept)
+        fsync_directory(Path(intent.kept).parent)
+
+
+def _abandon(site: Site, deployment: DeploymentId, intent: SwapIntent | None, *, has_staged: bool) -> None:
     if intent is not None and is_swapped(intent.swap):
         return
+    if intent is not None and intent.swap.route is not None:
+        forget_staged_route(intent.swap.route)
     staging = site.releases / f".staging-{deployment}"
-    names = [staging.name, f".link-{deployment}", f".staged-{deployment}"]
-    if intent is not None:
+    names = [staging.name, f".link-{deployment}"]
+    if has_staged:  # what is under that name was extracted for this deployment
+        names.append(f".staged-{deployment}")
+    if has_staged and intent is not None:
         named = Path(intent.staged_path)
         if named.parent == site.releases and is_tree(named, intent.swap.staged):
             if staging.exists():

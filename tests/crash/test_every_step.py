@@ -19,10 +19,11 @@ CASES = [
     *(("symlink", beginning) for beginning in ("nothing", "directory", "releases", "kept")),
     *(("exchange", beginning) for beginning in ("nothing", "directory", "link", "kept")),
     *(("rename", beginning) for beginning in ("link", "releases")),
+    *(("pinned", beginning) for beginning in ("directory", "releases")),
 ]
 ALL_CASES = [
     (strategy, beginning)
-    for strategy in ("symlink", "exchange", "rename")
+    for strategy in ("symlink", "exchange", "rename", "pinned")
     for beginning in ("nothing", "directory", "link", "releases", "kept")
 ]
 WHOLLY = ("exchange", "directory")
@@ -108,7 +109,12 @@ def kill_after_swap(world: World, is_half_done: bool) -> None:
 
 @pytest.mark.parametrize(
     ("case", "is_half_done"),
-    [(("symlink", "directory"), False), (("exchange", "releases"), False), (("rename", "releases"), True)],
+    [
+        (("symlink", "directory"), False),
+        (("exchange", "releases"), False),
+        (("rename", "releases"), True),
+        (("pinned", "directory"), False),
+    ],
     ids=str,
 )
 def test_recovery_killed_at_every_step(case: tuple[str, str], is_half_done: bool, memory: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from swapd.host.watcher import NAME
 from swapd.model.release import OWN
-from swapd.stages.choose import PROBE
+from swapd.strategies.exchanging import PROBE
 from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.hook import Hook

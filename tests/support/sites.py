@@ -16,12 +16,15 @@ from typing import Any
 
 import tomli_w
 
+from swapd.deploy import deploy
 from swapd.host import records
+from swapd.host.configuration import read_site
+from swapd.ledger import Context
 from swapd.model.config import Site
 from swapd.model.config_parser import parse_document
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, SiteState
-from swapd.model.release import MARKER_SUFFIXES
+from swapd.model.release import MARKER_SUFFIXES, Outcome, Upload
 from tests.support.daemon import WATCHDOG_SECONDS, Daemon
 from tests.support.httpd import PROJECT, state_of, unique_name
 from tests.support.waiting import PATIENCE, wait_until
@@ -34,6 +37,14 @@ def make_site(root: Path, name: str = "shop", **keys: Any) -> Site:
     document: dict[str, Any] = {"live": str(root / "www" / name), **keys}
     document.setdefault("pause", {"mode": "never"})
     return parse_document(name, document, Layout(root))
+
+
+def prepare_route(layout: Layout, name: str = "shop") -> None:
+    """What ``swapd init --strategy pinned`` writes, as far as it counts where there is no web server to ask."""
+    route = layout.route(name)
+    for path in (route.apache, route.map):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    route.apache.touch()
 
 
 def make_directories(site: Site, layout: Layout) -> Site:
@@ -106,6 +117,8 @@ class Scratch:
         path = self.layout.site_file(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(tomli_w.dumps(document))
+        if keys.get("strategy") == "pinned":
+            prepare_route(self.layout, name)
         return path
 
     def live(self, name: str = "") -> Path:
@@ -144,6 +157,14 @@ class Scratch:
         done = self.run(*arguments, "--json")
         assert done.returncode == status, done
         return json.loads(done.stdout)
+
+    def deploy(self, *tarballs: Path) -> None:
+        """Makes them live one after the other, in this process: for tests that begin with several releases."""
+        site = read_site(self.layout, self.site)
+        for tarball in tarballs:
+            context = Context(self.layout, lambda _: None, lambda *_: None)
+            deployment = deploy(site, Upload(tarball.parent, tarball.name, False), context)
+            assert deployment.outcome is Outcome.LIVE, deployment
 
     def start_daemon(self, watchdog: float = WATCHDOG_SECONDS) -> Daemon:
         """The daemon, ready."""

@@ -44,6 +44,34 @@ def update(arrivals: Arrivals, now: float, *items: Seen, site: Site = SITE, cloc
     return arrivals.update(items, site, now, WALL + now + clock_error)
 
 
+class TestControlFiles:
+    """They wait as tarballs do, for what they have: no digest, and where one is required, a signature."""
+
+    @pytest.mark.parametrize("site", [SITE, STRICT])
+    def test_one_is_taken_up_once_it_has_been_quiet(self, site: Site) -> None:
+        arrivals = Arrivals({})
+        assert update(arrivals, 0.5, seen("rollback"), site=site) == []
+        assert "quiet" in arrivals.waiting()["rollback"]
+        (upload,) = update(arrivals, 2.0, seen("rollback"), site=site)
+        assert upload.file_name == "rollback"
+
+    def test_it_waits_for_its_signature_and_then_for_nothing(self) -> None:
+        arrivals = Arrivals({})
+        assert update(arrivals, 100.0, seen("rollback@shop"), site=SIGNED) == []
+        assert arrivals.waiting()["rollback@shop"] == "waits for its signature rollback@shop.sig"
+        item = Seen("rollback@shop", True, state(0.0), beside(100.0, SidecarKind.SIGNATURE))
+        (upload,) = update(arrivals, 100.1, item, site=SIGNED)
+        assert not upload.is_settled
+
+    def test_only_its_signature_lies_beside_it(self, tmp_path: Path) -> None:
+        for name in ("rollback", "rollback.sha256", "rollback.sha256.sig", "rollback.sig", "rollback.live"):
+            (tmp_path / name).touch()
+        (tmp_path / "SHA256SUMS").write_text(f"{'0' * 64}  rollback\n")
+        (found,) = scan(tmp_path)
+        assert found.name == "rollback"
+        assert [sidecar.kind for sidecar in found.sidecars] == [SidecarKind.SIGNATURE]
+
+
 class TestWithoutASidecar:
     def test_an_upload_is_taken_up_once_it_has_been_quiet(self) -> None:
         arrivals = Arrivals({})

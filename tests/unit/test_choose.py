@@ -11,7 +11,8 @@ from swapd.host.linux import mount_points
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed
 from swapd.stages import swap
-from swapd.stages.choose import choose, sweep_probes
+from swapd.stages.choose import choose
+from swapd.strategies.exchanging import sweep_probes
 from tests.support.mounts import bind, tmpfs
 from tests.support.sites import leftovers, make_site
 from tests.support.trees import snapshot, texts, write_tree

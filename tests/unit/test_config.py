@@ -118,12 +118,6 @@ def test_defaults_stand_behind_every_site_key_by_key() -> None:
     assert (site.verify.settle, site.verify.require, site.pause.max) == (1.0, Require.DIGEST, 2.0)
 
 
-@pytest.mark.parametrize("mode", list(PauseMode))
-def test_only_never_keeps_httpd_running(mode: PauseMode) -> None:
-    site = parse(f'live = "/var/www/shop"\n[pause]\nmode = "{mode.value}"')
-    assert site.is_paused_for_swap == (mode is not PauseMode.NEVER)
-
-
 def sites() -> st.SearchStrategy[dict[str, Any]]:
     """Documents that are right."""
     component = st.from_regex(r"[A-Za-z0-9._ äß-]{1,20}", fullmatch=True).filter(lambda text: text not in (".", ".."))

@@ -37,7 +37,6 @@ def the_issue(text: str) -> ConfigurationIssue:
 WRONG_VALUES = [
     ("strategy", '"swap"', '"exchange"'),
     ("strategy", "1", '"exchange"'),
-    ("strategy", '"pinned"', "exchange"),  # of the contract, and not of this version
     ("keep", "1", "2 or more"),
     ("keep", "2.5", "2 or more"),
     ("keep", "true", "2 or more"),

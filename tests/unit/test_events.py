@@ -13,7 +13,7 @@ from swapd.model import events
 from swapd.model.config import Pause, PauseMode
 from swapd.model.events import Event
 from swapd.model.message_ids import MessageId
-from swapd.model.record import Deployment
+from swapd.model.record import Deployment, Kind
 from swapd.model.release import DeploymentId, Digest, ListenerQueue, Outcome, PauseCost, ReleaseId, SiteName
 
 SHOP = SiteName("shop")
@@ -61,6 +61,31 @@ def test_an_outcome_has_a_kind_of_its_own(outcome: Outcome) -> None:
     assert fields["SWAPD_UPLOADER"] == "alice"
     assert fields["SWAPD_DURATION_USEC"] == 3_000_000
     assert (fields["SWAPD_PAUSE_USEC"], fields["SWAPD_PAUSED"]) == (1700, 5)
+
+
+ROLLBACK = replace(
+    BEGUN, kind=Kind.ROLLBACK, file_name="rollback", previous=ReleaseId("shop-43@0123456789ab"), operator="bob"
+)
+ROLLBACKS = {
+    Outcome.LIVE: (MessageId.ROLLBACK_LIVE, events.NOTICE),
+    Outcome.UNCHANGED: (MessageId.ROLLBACK_UNCHANGED, events.INFO),
+    Outcome.REJECTED: (MessageId.ROLLBACK_REJECTED, events.WARNING),
+    Outcome.FAILED: (MessageId.ROLLBACK_FAILED, events.ERROR),
+}
+
+
+@pytest.mark.parametrize("outcome", ROLLBACKS)
+def test_a_rollback_is_told_from_a_deployment(outcome: Outcome) -> None:
+    event = events.deployment_ended(replace(ROLLBACK, outcome=outcome, ended=BEGUN.started, reason="because"))
+    assert (event.id, event.priority) == ROLLBACKS[outcome]
+    assert RELEASE in event.message
+    assert (event.fields["SWAPD_RELEASE"], event.fields["SWAPD_OPERATOR"]) == (RELEASE, "bob")
+
+
+def test_the_start_of_a_rollback_says_from_what_to_what_and_whose_wish_it_is() -> None:
+    event = events.deployment_started(ROLLBACK)
+    assert (event.id, event.priority) == (MessageId.ROLLBACK_STARTED, events.INFO)
+    assert all(word in event.message for word in ("shop-43@0123456789ab", RELEASE, "bob"))
 
 
 @pytest.mark.parametrize("outcome", [Outcome.REJECTED, Outcome.FAILED])
@@ -133,6 +158,7 @@ def test_every_function_makes_an_event_for_people_and_programs() -> None:
         "busy": [SHOP],
         "version": "1.0",
         "reason": "a reason",
+        "strategy": "symlink",
         "deployment": ended(Outcome.LIVE),
         "site": SHOP,
         "rules": Pause(PauseMode.AUTO, ("httpd", "apache2"), 1.0, "www-data", "apache2.service", "/usr/sbin/apache2"),

@@ -1,0 +1,83 @@
+"""Refresh: after a rollback, the files of a tree that was live before get new times.
+
+Facts that this stage rests on:
+
+- Visitors hold the files of the release that was live until now, with later times than those of the tree that is live
+  again. httpd answers 304 to If-Modified-Since with a time that is not earlier than the file's, so they would keep the
+  bad ones; a changed ETag helps only those who send If-None-Match, as browsers do and many proxies do not.
+- PHP serves the code of a file with the same time from its cache: the trees' times must differ.
+- A walk over 100,000 files takes a second and more; so it is done when the release is live, and the swap never waits
+  for it. Times are no content: whoever has a file open notices nothing.
+- The live tree may belong to the web application, which may change it meanwhile, and swapd is root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from swapd.host.beside import find_live
+from swapd.host.files import closing_descriptor
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_SECOND = 1_000_000_000  # HTTP's times have whole seconds: "later" must be so for If-Modified-Since, too
+
+
+def refresh(tree: Path, previous: Path | None, keep_going: Callable[[], None]) -> None:
+    """Everything in ``tree`` has a time of now, later than its namesake in ``previous`` has.
+
+    What vanishes meanwhile is left out, links are followed nowhere. ``keep_going`` is called for each directory, and
+    may raise. Can be done again. Raises ``OSError``.
+    """
+    with contextlib.ExitStack() as stack:
+        root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, root)
+        old = find_live(previous) if previous is not None else None
+        if old is not None:
+            stack.callback(os.close, old)
+        now = time.time_ns()
+        waiting = [""]
+        while waiting:
+            keep_going()
+            inner = waiting.pop()
+            waiting += _refresh_directory(root, old, inner, now)
+        os.utime(root, ns=(now, now))
+        # On ext4 and XFS this takes along all that was changed before it.
+        os.fsync(root)
+
+
+def _refresh_directory(root: int, old: int | None, inner: str, now: int) -> list[str]:
+    """What is in the directory ``inner`` of both trees; the directories in it are returned."""
+    directory = _open_below(root, inner)
+    if directory is None:
+        return []
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, directory)
+        beside = _open_below(old, inner) if old is not None else None
+        if beside is not None:
+            stack.callback(os.close, beside)
+        with os.scandir(directory) as listing:
+            entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing]
+        for name, _ in entries:
+            then = now
+            if beside is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    then = max(then, os.stat(name, dir_fd=beside, follow_symlinks=False).st_mtime_ns + _SECOND)
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(name, ns=(then, then), dir_fd=directory, follow_symlinks=False)
+        return [os.path.join(inner, name) for name, is_directory in entries if is_directory]
+
+
+def _open_below(top: int, inner: str) -> int | None:
+    """A directory below ``top``, opened one component at a time and through no link; None where there is none."""
+    descriptor = os.dup(top)
+    for name in Path(inner).parts:
+        with closing_descriptor(descriptor):
+            try:
+                descriptor = os.open(name, _DIRECTORY, dir_fd=descriptor)
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+    return descriptor
