@@ -28,7 +28,10 @@ PLACE = Path("/srv")
 STRATEGIES = ("symlink", "exchange", "rename")  # each of a site that is called so
 KEEP = 2
 MANIFEST = "MANIFEST"
-MARKERS = (".live", ".unchanged", ".rejected", ".failed")
+DONE = (".live", ".unchanged")
+MARKERS = (*DONE, ".rejected", ".failed")
+# Problems of a host that has too little of a processor, which this one may be, or that goes down all the time.
+TOO_SLOW = ("no-guardian", "pause-timed-out", "crashed", "interrupted")
 LOOK = 0.05  # seconds between two looks into a drop directory
 
 _saying = threading.Lock()
@@ -178,13 +181,22 @@ class Uploader:
         say("ended", site=self._site.name, mark=mark, outcome=outcome)
 
     def _wait(self, tarball: Path) -> str:
-        """The marker's name for it, with its text unless all is well."""
+        """The marker's name for it, with its text unless all is well. What was only too slow is tried again."""
         while True:
+            time.sleep(LOOK)
             for suffix in MARKERS:
                 marker = tarball.with_name(f"{tarball.name}{suffix}")
-                if marker.exists() and (suffix in (".rejected", ".failed") or not tarball.exists()):
-                    return suffix[1:] if suffix in (".live", ".unchanged") else f"{suffix[1:]}: {marker.read_text()}"
-            time.sleep(LOOK)
+                if suffix in DONE and tarball.exists():
+                    continue
+                try:
+                    text = marker.read_text()
+                except FileNotFoundError:
+                    continue
+                if suffix not in DONE and tomllib.loads(text)["problem"] in TOO_SLOW:
+                    marker.unlink()  # swapd writes it anew
+                    os.utime(tarball)
+                    continue
+                return suffix[1:] if suffix in DONE else f"{suffix[1:]}: {text}"
 
 
 @contextlib.contextmanager
