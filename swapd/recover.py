@@ -60,6 +60,8 @@ def recover(site: Site, context: Context) -> None:
             refresh_live(site, ledger)
     with _explaining(site, "what a crash left"):
         name_orphans(site, context)
+    with _explaining(site, "the route"):
+        _restore_route(site, context)
 
 
 @contextmanager
@@ -82,7 +84,6 @@ def _sweep(site: Site, context: Context) -> None:
         sweep_markers(site.incoming)
         for part in site.parts:
             sweep_probes(part)
-        _restore_route(site, context)
     except OSError as error:
         context.emit(events.degraded(f"sweeping: {error.filename}: {error.strerror}", site.name))
 
