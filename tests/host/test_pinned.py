@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -307,3 +308,45 @@ def test_a_request_goes_on_in_the_release_that_it_began_with(site: Site, release
         web.host.write("/srv/signals/end", "")
         answer = b"".join(iter(lambda: visitor.recv(65536), b""))
     assert answer.endswith(f"part={began.partition('@')[0]};".encode()), answer
+
+
+def test_check_says_that_visitors_come_by_the_route(site: Site) -> None:
+    said = json.loads(site.web.run("swapd", "check", "shop", "--json"))
+    assert said["ok"]
+    found = {finding["problem"]: finding["why"] for finding in said["findings"]}
+    assert "http://shop.test:80" in found["route-in-force"]
+    assert not {"route-unreadable", "route-astray", "route-outdated", "route-unknown"} & found.keys()
+
+
+NGINX = """
+server {
+    listen 80 default_server;
+    include /etc/swapd/nginx/shop.conf;
+    location ~ \\.php$ {
+        include snippets/fastcgi-php.conf;
+        fastcgi_param SCRIPT_FILENAME $realpath_root$fastcgi_script_name;
+        fastcgi_param DOCUMENT_ROOT $realpath_root;
+        fastcgi_pass unix:/run/php/php8.2-fpm.sock;
+    }
+}
+"""
+
+
+def test_nginx_follows_the_live_path(site: Site, releases: dict[str, Packed]) -> None:
+    web = site.web
+    web.run("a2dissite", "--quiet", "shop")
+    web.run("systemctl", "stop", "apache2")
+    web.host.write("/etc/nginx/sites-available/default", NGINX)
+    web.run("systemctl", "start", "nginx")
+    try:
+        for name in ("one", "two", "one"):
+            release = releases[name].release
+            web.run("swapd", "rollback", "shop", release)
+            assert ask(web.host, "/index.html") == (200, "", f"{name}\n")
+            told = variables(web.host, "/info.php")
+            tree = f"{LIVE}.releases/{release}"
+            assert (told["DOCUMENT_ROOT"], told["FILE"]) == (tree, f"{tree}/info.php")
+    finally:
+        web.run("systemctl", "stop", "nginx")
+        web.run("a2ensite", "--quiet", "shop")
+        web.run("systemctl", "start", "apache2")
