@@ -24,11 +24,11 @@ from tests.host.pages import PHP, Visitors, pack_pages, use_php
 from tests.host.releases import Packed
 from tests.host.roots import debian_root
 from tests.host.visitors import TIMEOUT
-from tests.host.webhost import PACKAGES, Site, WebHost
+from tests.host.webhost import MPMS, PACKAGES, Site, WebHost
 from tests.support.tarballs import touch
 
 RATE = 40  # pages a second, each of which takes a twentieth
-SWAPS = 50
+SWAPS = 25  # under each of the two
 LIVE = "/var/www/shop"
 SNIPPET = "/etc/swapd/apache/shop.conf"
 VHOST = """
@@ -86,6 +86,10 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Packed]:
 
 @pytest.fixture(scope="module")
 def site(web: WebHost, releases: dict[str, Packed]) -> Site:
+    return pin_site(web, releases)
+
+
+def pin_site(web: WebHost, releases: dict[str, Packed]) -> Site:
     """A pinned site whose route is in force, with both releases kept and the second one live."""
     write_vhost(web, f"IncludeOptional {SNIPPET}")
     web.host.write("/srv/media/picture.txt", "a picture\n")
@@ -200,25 +204,37 @@ class TestUrls:
         assert ask(site.web.host, "/icons/blank.gif")[0] == 200
 
 
-def check_visitors(visitors: Visitors) -> None:
-    count = visitors.count()
-    print(count)
-    wrong = {key: count[key] for key in ("failed", "mixed", "stale") if count[key]}
+def check_swaps(site: Site, releases: dict[str, Packed], count: int) -> None:
+    """So many swaps with visitors meanwhile, each of whom gets the right release, and one."""
+    with Visitors(site.web.host, "shop.test", RATE) as visitors:
+        names = itertools.islice(itertools.cycle(releases), count)
+        visitors.during(lambda name: site.web.run("swapd", "rollback", "shop", releases[name].release), names)
+    noticed = visitors.count()
+    print(noticed)
+    assert noticed["judged"] > count, "too few for a judgement"
+    wrong = {key: noticed[key] for key in ("failed", "mixed", "stale") if noticed[key]}
     assert not wrong, [visit for visit in visitors.visits if visit.failure or visit.is_mixed][:5]
-    assert count["judged"] > len(visitors.swaps), "too few for a judgement"
     assert {visit.marks[0] for visit in visitors.visits} == {"one", "two"}
 
 
 def test_a_page_is_of_one_release_whatever_is_swapped_meanwhile(site: Site, releases: dict[str, Packed]) -> None:
     mark = journal.mark(site.web.host)
-    with Visitors(site.web.host, "shop.test", RATE) as visitors:
-        names = itertools.islice(itertools.cycle(releases), SWAPS)
-        visitors.during(lambda name: site.web.run("swapd", "rollback", "shop", releases[name].release), names)
-    check_visitors(visitors)
+    check_swaps(site, releases, SWAPS)
     told = [record for record in site.records(after=mark) if record.get("SWAPD_OUTCOME") == "live"]
     assert len(told) == SWAPS
     assert not any("SWAPD_PAUSE_USEC" in record for record in told), "somebody was paused"
     assert {record["SWAPD_STRATEGY"] for record in told} == {"pinned"}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("module", MPMS)
+def test_many_swaps_under_every_module(root: Path, package: Path, releases: dict[str, Packed], module: str) -> None:
+    with booted(root) as host:
+        web = WebHost(host)
+        use_php(web, module)
+        web.install(package)
+        check_swaps(pin_site(web, releases), releases, 200)
 
 
 def test_a_deployment_that_visitors_would_not_see_is_refused(
