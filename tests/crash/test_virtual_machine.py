@@ -33,8 +33,8 @@ pytestmark = [
 
 SIZE = 512  # MiB; XFS wants 300 at least
 KINDS = ("ext4", "xfs", "btrfs")
-STRATEGIES = ("symlink", "exchange", "rename")  # of sites that are called so
-CUTS = 7  # for each filesystem and strategy
+STRATEGIES = ("symlink", "exchange", "rename", "pinned")  # of sites that are called so
+CUTS = 5  # for each filesystem and strategy
 SECONDS = 270.0  # after which no further cut begins
 SECTORS = {"ext4": [], "xfs": ["-s", "size=4096"], "btrfs": []}
 
@@ -124,6 +124,9 @@ class Lineage:
         is_between_renames = site == "rename" and found["live"] == "nothing"
         if found["live"] not in self._allowed[site] and not is_between_renames:
             self.failures.append(f"{site}: live is {found['live']}, and not of {self._allowed[site]}")
+        # The live path follows the route; whatever it leads to until then is whole.
+        if found["path"].startswith("[") or (found["path"] == "nothing" and not is_between_renames):
+            self.failures.append(f"{site}: the live path is {found['path']}")
         for release, mark in found["kept"].items():
             if mark != release.partition("@")[0] and not release.startswith("adopted@"):
                 self.failures.append(f"{site}: the kept release {release} is {mark}")
@@ -132,7 +135,8 @@ class Lineage:
         site, mark, outcome = event["site"], event["mark"], event["outcome"]
         if outcome in ("live", "unchanged"):
             # What has been told to be live stays so, whatever comes.
-            self._allowed[site] = self._allowed[site][self._allowed[site].index(mark) :]
+            last = len(self._allowed[site]) - 1 - self._allowed[site][::-1].index(mark)
+            self._allowed[site] = self._allowed[site][last:]
             self._gone_on.add(site)
             if event["event"] == "ended":
                 self._pace = time.monotonic() - self._dropped[site]
