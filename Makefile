@@ -30,7 +30,7 @@ else
 endif
 	$(PYTEST) $(PYTEST_ARGS)
 
-soak: venv test-packages ## The long runs that `make test` leaves out: hundreds of kills at random moments
+soak: venv test-packages ## The long runs that `make test` leaves out: hundreds of kills and power cuts at random moments
 	$(PYTEST) -m soak --timeout 7200 $(PYTEST_ARGS)
 
 # As root, like the hosts that it boots. BENCH=quick, or the name of one: BENCH='pause --quick'.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from swapd.host import records
 from swapd.host.files import is_tree, sweep_temporaries
 from swapd.host.resume import resume_leftover
-from swapd.host.routes import find_kept_tree, is_route_lost, set_route
+from swapd.host.routes import find_kept_tree, is_route_lost, lead
 from swapd.ledger import MAX_ATTEMPTS, Context, Ledger
 from swapd.model import events
 from swapd.model.config import PauseMode, Site
@@ -60,6 +60,8 @@ def recover(site: Site, context: Context) -> None:
             refresh_live(site, ledger)
     with _explaining(site, "what a crash left"):
         name_orphans(site, context)
+    with _explaining(site, "the route"):
+        _restore_route(site, context)
 
 
 @contextmanager
@@ -82,7 +84,6 @@ def _sweep(site: Site, context: Context) -> None:
         sweep_markers(site.incoming)
         for part in site.parts:
             sweep_probes(part)
-        _restore_route(site, context)
     except OSError as error:
         context.emit(events.degraded(f"sweeping: {error.filename}: {error.strerror}", site.name))
 
@@ -91,7 +92,7 @@ def _restore_route(site: Site, context: Context) -> None:
     """A map that is lost would keep httpd's next start from serving by the route: it names what is live again."""
     if is_route_lost(site):
         tree = find_kept_tree(site)
-        set_route(site.route.map, site.name, tree)
+        lead(site, tree)
         message = f"{site.route.map} was lost; it names {tree or 'no release'} again"
         context.emit(events.recovered(site.name, message, None))
 
@@ -107,7 +108,10 @@ def _complete(site: Site, ledger: Ledger) -> None:
     outgoing = swap.finish(site, deployment.swaps)
     message = f"{deployment.release} was swapped when swapd crashed; the {deployment.kind.value} has been completed"
     ledger.context.emit(events.recovered(site.name, message, deployment.release))
-    reason = "" if site.pause.mode is PauseMode.NEVER else "how long httpd was paused is lost in the crash"
+    # By a route alone, nobody is paused unless it is asked for.
+    is_routed = all(intent.swap.route is not None for intent in deployment.swaps)
+    was_paused = site.pause.mode is PauseMode.ALWAYS or (site.pause.mode is PauseMode.AUTO and not is_routed)
+    reason = "" if not was_paused else "how long httpd was paused is lost in the crash"
     ledger.end_live(Release(deployment.release, outgoing), reason)
 
 

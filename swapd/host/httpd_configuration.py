@@ -168,7 +168,7 @@ def find_including_sections(directives: Sequence[Directive], file: Path) -> list
         directive.section("virtualhost")
         for directive in directives
         if directive.name in ("include", "includeoptional")
-        and any(fnmatch(str(file), argument) for argument in directive.arguments)
+        and any(fnmatch(str(file), argument) or Path(argument) == file.parent for argument in directive.arguments)
     ]
 
 

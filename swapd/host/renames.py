@@ -91,7 +91,7 @@ def complete(swap: PathSwap, site: str) -> None:
         os.rename(swap.path, swap.live)
         return
     if not is_routed(swap):
-        set_route(Path(swap.route.map), site, swap.route.tree)
+        set_route(Path(swap.route.map), site, swap.route.tree, Path(swap.route.base))
     if not is_tree(swap.live, swap.staged):
         _rename(swap)
 

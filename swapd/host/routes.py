@@ -5,6 +5,8 @@ Facts that this rests on:
 - httpd's mod_rewrite looks at the map's time for each request, and reads the map again when that differs from the one
   that it knows. Microseconds count for it; the kernel stamps files by a clock that ticks every few milliseconds. So
   each map gets a time of its own, later than the one before it.
+- By SELinux's labels, httpd may not read what is below /var/lib: a map has the label of the one before it, or of the
+  directory that holds the live path.
 - It reads the map from the beginning on each time, and may be in the middle of it: it is replaced, never written to.
 """
 
@@ -16,9 +18,10 @@ import time
 from pathlib import Path
 
 from swapd.host.files import fsync_directory, is_tree
+from swapd.host.labels import has_labels, label_like
 from swapd.model.config import Site, Strategy
 from swapd.model.record import PathSwap, RouteSwap
-from swapd.model.route import format_map, parse_map, route_to
+from swapd.model.route import format_map, parse_map, route_base, route_to
 
 TICK = 1_000_000  # nanoseconds: what tells the times of two maps for certain
 
@@ -31,7 +34,7 @@ def read_route(path: str | Path) -> str:
         return ""
 
 
-def write_map(path: Path, site: str, tree: str, *, instead_of: Path) -> None:
+def write_map(path: Path, site: str, tree: str, *, instead_of: Path, base: Path) -> None:
     """A new map, through to the disk, that is later than the one which it is to take the place of."""
     text = format_map(site, tree).encode()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -40,6 +43,8 @@ def write_map(path: Path, site: str, tree: str, *, instead_of: Path) -> None:
         file.flush()
         os.fchmod(descriptor, 0o644)  # httpd's children read it
         os.utime(descriptor, ns=(later := _later_than(instead_of), later))
+        if has_labels():
+            label_like(path, (instead_of, base))
         os.fsync(descriptor)
 
 
@@ -49,16 +54,21 @@ def _later_than(path: Path) -> int:
     return time.time_ns()
 
 
-def set_route(path: Path, site: str, tree: str) -> None:
-    """The map names the tree after this, or none; survives a power cut."""
+def set_route(path: Path, site: str, tree: str, base: Path) -> None:
+    """The map names the tree below ``base`` after this, or none; survives a power cut."""
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        write_map(temporary, site, tree, instead_of=path)
+        write_map(temporary, site, tree, instead_of=path, base=base)
         os.rename(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     fsync_directory(path.parent)
+
+
+def lead(site: Site, tree: str) -> None:
+    """The site's map names the tree after this, or none; survives a power cut."""
+    set_route(site.route.map, site.name, tree, route_base(site))
 
 
 def find_kept_tree(site: Site) -> str:
@@ -84,7 +94,7 @@ def is_route_right(site: Site) -> bool:
 def stage_route(route: RouteSwap, site: str) -> None:
     """The new map stands ready, and the old one has a second name by which it can be brought back."""
     path = Path(route.map)
-    write_map(Path(route.new), site, route.tree, instead_of=path)
+    write_map(Path(route.new), site, route.tree, instead_of=path, base=Path(route.base))
     with contextlib.suppress(FileNotFoundError):
         os.link(path, route.old)
     fsync_directory(path.parent)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from swapd.host.files import write_durably
 from swapd.host.httpd_configuration import Directive, Section, find_including_sections, read_directives
-from swapd.host.routes import find_kept_tree, set_route
+from swapd.host.routes import find_kept_tree, lead
 from swapd.model.config import Site
 from swapd.model.errors import Failed
 from swapd.model.snippets import (
@@ -112,7 +112,7 @@ def write_snippets(site: Site, document_root: str | None, *, is_tested: bool) ->
     # What was asked for once is not forgotten when the same command is given without it.
     around = gather_surroundings(site, find_document_root(before) if document_root is None else document_root)
     if not site.route.map.exists():
-        set_route(site.route.map, site.name, find_kept_tree(site))
+        lead(site, find_kept_tree(site))
     token = find_token(before) or secrets.token_hex(16)
     apache = _Program.find(APACHE_PROGRAMS, _IN_A_HOST, ("-c", 'Include "{file}"')) if is_tested else None
     nginx = _Program.find(["nginx"], _IN_A_SERVER, ("-q", "-c", "{file}")) if is_tested else None

@@ -21,7 +21,7 @@ from swapd.host.files import REMOVING, closing_descriptor, fsync_directory, iden
 from swapd.host.linux import RENAME_EXCHANGE, renameat2
 from swapd.host.refusals import explain
 from swapd.host.renames import complete, is_half_swapped, is_swapped, swap_paths
-from swapd.host.routes import forget_staged_route, read_route, set_route, stage_route
+from swapd.host.routes import forget_staged_route, lead, read_route, stage_route
 from swapd.model.config import PauseMode, Site, Strategy
 from swapd.model.errors import Failed
 from swapd.model.record import How, PathSwap, SiteState, SwapIntent, TreeIdentity
@@ -130,7 +130,7 @@ def _leave_route(site: Site) -> None:
     Without one, the web server serves the live path, which is the same release until the swap.
     """
     if not site.part and read_route(site.route.map):
-        set_route(site.route.map, site.name, "")
+        lead(site, "")
 
 
 def _name_release(staging: Path, path: Path) -> None:

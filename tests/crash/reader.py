@@ -45,7 +45,7 @@ class Reader:
 
     def _read(self, live: Path, content: Callable[[str], dict[str, str]], stop: int) -> None:
         os.close(self._stop)
-        os.nice(1)  # what is read is tested, and comes first
+        os.nice(5)  # what is read is tested, and comes first
         names = list(content(""))
         seen = Seen(0, 0, [])
         while not select.select([stop], [], [], 0)[0]:

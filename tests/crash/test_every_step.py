@@ -19,7 +19,7 @@ CASES = [
     *(("symlink", beginning) for beginning in ("nothing", "directory", "releases", "kept")),
     *(("exchange", beginning) for beginning in ("nothing", "directory", "link", "kept")),
     *(("rename", beginning) for beginning in ("link", "releases")),
-    *((strategy, "rollback") for strategy in ("symlink", "exchange", "rename")),
+    *((strategy, "rollback") for strategy in ("symlink", "exchange", "rename", "pinned")),
     ("symlink", "undone"),
     *(("pinned", beginning) for beginning in ("directory", "releases")),
 ]

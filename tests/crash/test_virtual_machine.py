@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.crash.children import in_lanes
+from tests.crash.children import PROCESSORS, in_lanes
 from tests.crash.vm.disk import Disk
 from tests.crash.vm.image import Image, make_image
 from tests.crash.vm.machine import PATIENCE, Machine
@@ -33,7 +33,9 @@ pytestmark = [
 
 SIZE = 512  # MiB; XFS wants 300 at least
 KINDS = ("ext4", "xfs", "btrfs")
-STRATEGIES = ("symlink", "exchange", "rename")
+STRATEGIES = ("symlink", "exchange", "rename", "pinned")  # of sites that are called so
+CUTS = 5  # for each filesystem and strategy
+SECONDS = 270.0  # after which no further cut begins
 SECTORS = {"ext4": [], "xfs": ["-s", "size=4096"], "btrfs": []}
 
 
@@ -57,10 +59,11 @@ class Lineage:
         self.boots = 0
 
     def live_through(self, cuts: int, deadline: float) -> None:
-        """So many cuts, or fewer when time is up; and a last boot to see that all is well."""
-        for number in range(1, cuts + 1):
-            self._boot(is_last=number == cuts or time.monotonic() > deadline)
-            if self.failures or time.monotonic() > deadline:
+        """So many cuts, or fewer when time is up; and a last boot to see what the last of them left."""
+        for number in range(cuts + 1):
+            is_last = number == cuts or (number > 0 and time.monotonic() > deadline)
+            self._boot(is_last=is_last)
+            if is_last or self.failures:
                 break
 
     def _boot(self, *, is_last: bool) -> None:
@@ -70,7 +73,9 @@ class Lineage:
         self._machine, self._gone_on, self._dropped = machine, set[str](), dict[str, float]()
         try:
             self._hear(lambda event: event == "started")
-            if is_last or self._source.random() < 0.75:
+            if is_last:
+                self._hear(lambda _: self._gone_on == set(self._sites))
+            elif self._source.random() < 0.75:
                 self._hear(lambda _: self._gone_on == set(self._sites))
                 self._linger(self._source.uniform(0, 1.5 * self._pace))
             else:  # amid what swapd does with what the last cut left
@@ -119,6 +124,9 @@ class Lineage:
         is_between_renames = site == "rename" and found["live"] == "nothing"
         if found["live"] not in self._allowed[site] and not is_between_renames:
             self.failures.append(f"{site}: live is {found['live']}, and not of {self._allowed[site]}")
+        # The live path follows the route; whatever it leads to until then is whole.
+        if found["path"].startswith("[") or (found["path"] == "nothing" and not is_between_renames):
+            self.failures.append(f"{site}: the live path is {found['path']}")
         for release, mark in found["kept"].items():
             if mark != release.partition("@")[0] and not release.startswith("adopted@"):
                 self.failures.append(f"{site}: the kept release {release} is {mark}")
@@ -127,7 +135,8 @@ class Lineage:
         site, mark, outcome = event["site"], event["mark"], event["outcome"]
         if outcome in ("live", "unchanged"):
             # What has been told to be live stays so, whatever comes.
-            self._allowed[site] = self._allowed[site][self._allowed[site].index(mark) :]
+            last = len(self._allowed[site]) - 1 - self._allowed[site][::-1].index(mark)
+            self._allowed[site] = self._allowed[site][last:]
             self._gone_on.add(site)
             if event["event"] == "ended":
                 self._pace = time.monotonic() - self._dropped[site]
@@ -140,29 +149,38 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     return make_image(tmp_path_factory.mktemp("vm"))
 
 
-def run(
-    image: Image, directory: Path, seed: int, lineages: list[tuple[str, tuple[str, ...], int]], seconds: float
-) -> str:
-    """Each of the lineages with so many cuts; fails with what was found."""
-    deadline = time.monotonic() + seconds
-
-    def live(number: int) -> list[str]:
-        kind, sites, cuts = lineages[number]
-        place = directory / str(number)
-        place.mkdir()
-        lineage = Lineage(image, kind, sites, place, seed + number)
-        lineage.live_through(cuts, deadline)
-        print(kind, sites, lineage.boots, flush=True)
-        return lineage.failures
-
-    return "\n".join(in_lanes(live, len(lineages)))
-
-
-def test_the_power_is_cut_at_random(image: Image, tmp_path: Path) -> None:
+def check_cuts(image: Image, directory: Path, cuts: int, seconds: float) -> None:
+    """So many cuts for each filesystem and strategy, or as many as there is time for."""
     seed = int(os.environ.get("SOAK_SEED", random.randrange(1 << 32)))
     print(f"SOAK_SEED={seed}")
-    cuts = int(os.environ.get("SOAK_CUTS", "5"))
+    cases = [(kind, strategy) for strategy in STRATEGIES for kind in KINDS]
     begin = time.monotonic()
-    failures = run(image, tmp_path, seed, [(kind, STRATEGIES, cuts) for kind in KINDS], 1000)
-    print(time.monotonic() - begin)
-    assert not failures, failures
+
+    def live(number: int) -> list[str]:
+        kind, strategy = cases[number]
+        place = directory / f"{kind}-{strategy}"
+        place.mkdir()
+        lineage = Lineage(image, kind, (strategy,), place, seed + number)
+        turns = -(-len(cases) // PROCESSORS)
+        lineage.live_through(cuts, begin + seconds * (number // PROCESSORS + 1) / turns)
+        (place / "disk").unlink()
+        (place / "cuts").write_text(str(lineage.boots - 1))
+        return lineage.failures
+
+    failures = in_lanes(live, len(cases))
+    assert not failures, "\n".join(failures)
+    done = {f"{kind}-{strategy}": (directory / f"{kind}-{strategy}/cuts").read_text() for kind, strategy in cases}
+    print(f"cuts in {time.monotonic() - begin:.0f} s: {done}")
+    assert "0" not in done.values(), done
+
+
+@pytest.mark.timeout(1200)
+def test_the_power_is_cut_at_random_moments(image: Image, tmp_path: Path) -> None:
+    """Some twenty times for each filesystem, as long as there is time."""
+    check_cuts(image, tmp_path, CUTS, SECONDS)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6 * 3600)
+def test_the_power_is_cut_hundreds_of_times(image: Image, tmp_path: Path) -> None:
+    check_cuts(image, tmp_path, int(os.environ.get("SOAK_CUTS", "34")), 5.5 * 3600)

@@ -6,6 +6,7 @@ import http.client
 import re
 import threading
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,10 @@ from typing import Self
 from tests.host.machine import Host
 from tests.host.releases import MARK, Packed, pack_tree
 from tests.host.visitors import TIMEOUT
+from tests.host.webhost import WebHost
 
+# nginx is there to test what it would include.
+PHP = ("libapache2-mod-php8.2", "php8.2-fpm", "nginx-light")
 PARTS = 5  # files that one page includes
 PAGE = "page.php"
 SLOWNESS = 8  # milliseconds before each of them
@@ -35,6 +39,19 @@ RewriteCond %{REQUEST_FILENAME} !-f
 RewriteCond %{REQUEST_FILENAME} !-d
 RewriteRule ^ index.php [L]
 """
+
+
+def use_php(web: WebHost, mpm: str) -> None:
+    """mod_php, which needs prefork; for the others php-fpm."""
+    if mpm == "prefork":
+        web.use_mpm(mpm)
+        web.run("a2enmod", "--quiet", "php8.2")
+        web.run("systemctl", "restart", "apache2")
+    else:
+        web.run("a2dismod", "--quiet", "--force", "php8.2")
+        web.run("a2enmod", "--quiet", "proxy_fcgi", "setenvif")
+        web.run("a2enconf", "--quiet", "php8.2-fpm")
+        web.use_mpm(mpm)
 
 
 def pack_pages(directory: Path, name: str) -> Packed:
@@ -83,13 +100,19 @@ class Visit:
     def is_mixed(self) -> bool:
         return len(set(self.marks)) > 1
 
+    def is_between(self, swaps: list[Swap]) -> bool:
+        """Whether it was asked after a swap had ended, and answered before the next began: which release is known."""
+        following = next((swap for swap in swaps if swap.end >= self.sent), None)
+        return swaps[0].end < self.sent and (following is None or self.done < following.begin)
+
     def is_stale(self, swaps: list[Swap]) -> bool:
         """Whether it was asked after a swap had ended, and answered with the release before it."""
-        last = next((swap for swap in reversed(swaps) if swap.end < self.sent), None)
-        following = next((swap for swap in swaps if swap.end >= self.sent), None)
-        if last is None or self.failure or (following is not None and following.begin < self.done):
+        if self.failure or not self.is_between(swaps):
             return False
-        return self.marks[0] != last.mark
+        return self.marks[0] != next(swap.mark for swap in reversed(swaps) if swap.end < self.sent)
+
+
+QUIET = 0.3  # seconds after each swap in which nothing else happens: what is asked then must come from its release
 
 
 @dataclass(slots=True)
@@ -139,6 +162,14 @@ class Visitors:
             connection.close()
         return Visit(sent, time.monotonic(), failure, marks)
 
+    def during(self, swap: Callable[[str], object], names: Iterable[str]) -> None:
+        """Makes one release after the other live, with visitors meanwhile and some time after each."""
+        for name in names:
+            begin = time.monotonic()
+            swap(name)
+            self.swaps.append(Swap(begin, time.monotonic(), name))
+            time.sleep(QUIET)
+
     def count(self) -> dict[str, int]:
         """What visitors noticed."""
         return {
@@ -146,4 +177,5 @@ class Visitors:
             "failed": sum(bool(visit.failure) for visit in self.visits),
             "mixed": sum(visit.is_mixed for visit in self.visits),
             "stale": sum(visit.is_stale(self.swaps) for visit in self.visits),
+            "judged": sum(visit.is_between(self.swaps) for visit in self.visits),
         }

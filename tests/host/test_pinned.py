@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
-import time
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -20,16 +20,15 @@ from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.machine import Host, booted, sweep, wait_until
 from tests.host.package import dependencies
-from tests.host.pages import Swap, Visitors, pack_pages
+from tests.host.pages import PHP, Visitors, pack_pages, use_php
 from tests.host.releases import Packed
 from tests.host.roots import debian_root
 from tests.host.visitors import TIMEOUT
-from tests.host.webhost import PACKAGES, Site, WebHost
+from tests.host.webhost import MPMS, PACKAGES, Site, WebHost
 from tests.support.tarballs import touch
 
-PHP = ("libapache2-mod-php8.2", "php8.2-fpm", "nginx-light")
 RATE = 40  # pages a second, each of which takes a twentieth
-SWAPS = 50
+SWAPS = 25  # under each of the two
 LIVE = "/var/www/shop"
 SNIPPET = "/etc/swapd/apache/shop.conf"
 VHOST = """
@@ -79,19 +78,6 @@ def web(host: Host, package: Path, mpm: str) -> WebHost:
     return web
 
 
-def use_php(web: WebHost, mpm: str) -> None:
-    """mod_php, which needs prefork; for the others php-fpm."""
-    if mpm == "prefork":
-        web.use_mpm(mpm)
-        web.run("a2enmod", "--quiet", "php8.2")
-        web.run("systemctl", "restart", "apache2")
-    else:
-        web.run("a2dismod", "--quiet", "--force", "php8.2")
-        web.run("a2enmod", "--quiet", "proxy_fcgi", "setenvif")
-        web.run("a2enconf", "--quiet", "php8.2-fpm")
-        web.use_mpm(mpm)
-
-
 @pytest.fixture(scope="module")
 def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Packed]:
     directory = tmp_path_factory.mktemp("pages")
@@ -100,6 +86,10 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Packed]:
 
 @pytest.fixture(scope="module")
 def site(web: WebHost, releases: dict[str, Packed]) -> Site:
+    return pin_site(web, releases)
+
+
+def pin_site(web: WebHost, releases: dict[str, Packed]) -> Site:
     """A pinned site whose route is in force, with both releases kept and the second one live."""
     write_vhost(web, f"IncludeOptional {SNIPPET}")
     web.host.write("/srv/media/picture.txt", "a picture\n")
@@ -214,32 +204,37 @@ class TestUrls:
         assert ask(site.web.host, "/icons/blank.gif")[0] == 200
 
 
-def swap_again_and_again(site: Site, releases: dict[str, Packed], visitors: Visitors, count: int) -> None:
-    """Makes the other release live, so many times, by the command."""
-    for name in itertools.islice(itertools.cycle(releases), count):
-        begin = time.monotonic()
-        site.web.run("swapd", "rollback", "shop", releases[name].release)
-        visitors.swaps.append(Swap(begin, time.monotonic(), name))
-
-
-def check_visitors(visitors: Visitors) -> None:
-    count = visitors.count()
-    print(count)
-    wrong = {key: count[key] for key in ("failed", "mixed", "stale") if count[key]}
+def check_swaps(site: Site, releases: dict[str, Packed], count: int) -> None:
+    """So many swaps with visitors meanwhile, each of whom gets the right release, and one."""
+    with Visitors(site.web.host, "shop.test", RATE) as visitors:
+        names = itertools.islice(itertools.cycle(releases), count)
+        visitors.during(lambda name: site.web.run("swapd", "rollback", "shop", releases[name].release), names)
+    noticed = visitors.count()
+    print(noticed)
+    assert noticed["judged"] > count, "too few for a judgement"
+    wrong = {key: noticed[key] for key in ("failed", "mixed", "stale") if noticed[key]}
     assert not wrong, [visit for visit in visitors.visits if visit.failure or visit.is_mixed][:5]
-    assert count["asked"] > len(visitors.swaps)
     assert {visit.marks[0] for visit in visitors.visits} == {"one", "two"}
 
 
 def test_a_page_is_of_one_release_whatever_is_swapped_meanwhile(site: Site, releases: dict[str, Packed]) -> None:
     mark = journal.mark(site.web.host)
-    with Visitors(site.web.host, "shop.test", RATE) as visitors:
-        swap_again_and_again(site, releases, visitors, SWAPS)
-    check_visitors(visitors)
+    check_swaps(site, releases, SWAPS)
     told = [record for record in site.records(after=mark) if record.get("SWAPD_OUTCOME") == "live"]
     assert len(told) == SWAPS
     assert not any("SWAPD_PAUSE_USEC" in record for record in told), "somebody was paused"
     assert {record["SWAPD_STRATEGY"] for record in told} == {"pinned"}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("module", MPMS)
+def test_many_swaps_under_every_module(root: Path, package: Path, releases: dict[str, Packed], module: str) -> None:
+    with booted(root) as host:
+        web = WebHost(host)
+        use_php(web, module)
+        web.install(package)
+        check_swaps(pin_site(web, releases), releases, 200)
 
 
 def test_a_deployment_that_visitors_would_not_see_is_refused(
@@ -329,3 +324,45 @@ def test_a_request_goes_on_in_the_release_that_it_began_with(site: Site, release
         web.host.write("/srv/signals/end", "")
         answer = b"".join(iter(lambda: visitor.recv(65536), b""))
     assert answer.endswith(f"part={began.partition('@')[0]};".encode()), answer
+
+
+def test_check_says_that_visitors_come_by_the_route(site: Site) -> None:
+    said = json.loads(site.web.run("swapd", "check", "shop", "--json"))
+    assert said["ok"]
+    found = {finding["problem"]: finding["why"] for finding in said["findings"]}
+    assert "http://shop.test:80" in found["route-in-force"]
+    assert not {"route-unreadable", "route-astray", "route-outdated", "route-unknown"} & found.keys()
+
+
+NGINX = """
+server {
+    listen 80 default_server;
+    include /etc/swapd/nginx/shop.conf;
+    location ~ \\.php$ {
+        include snippets/fastcgi-php.conf;
+        fastcgi_param SCRIPT_FILENAME $realpath_root$fastcgi_script_name;
+        fastcgi_param DOCUMENT_ROOT $realpath_root;
+        fastcgi_pass unix:/run/php/php8.2-fpm.sock;
+    }
+}
+"""
+
+
+def test_nginx_follows_the_live_path(site: Site, releases: dict[str, Packed]) -> None:
+    web = site.web
+    web.run("a2dissite", "--quiet", "shop")
+    web.run("systemctl", "stop", "apache2")
+    web.host.write("/etc/nginx/sites-available/default", NGINX)
+    web.run("systemctl", "start", "nginx")
+    try:
+        for name in ("one", "two", "one"):
+            release = releases[name].release
+            web.run("swapd", "rollback", "shop", release)
+            assert ask(web.host, "/index.html") == (200, "", f"{name}\n")
+            told = variables(web.host, "/info.php")
+            tree = f"{LIVE}.releases/{release}"
+            assert (told["DOCUMENT_ROOT"], told["FILE"]) == (tree, f"{tree}/info.php")
+    finally:
+        web.run("systemctl", "stop", "nginx")
+        web.run("a2ensite", "--quiet", "shop")
+        web.run("systemctl", "start", "apache2")

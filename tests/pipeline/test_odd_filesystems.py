@@ -137,6 +137,7 @@ REFUSED: dict[str, tuple[Place, str]] = {
     "mount-below": (with_a_mount_below, "live-is-mounted"),
     "fuse-plain": (on_a_lying_filesystem("plain", strategy="exchange"), "cannot-exchange"),
     "fuse-nothing": (on_a_lying_filesystem("nothing", strategy="exchange"), "cannot-exchange"),
+    "fuse-hidden": (on_a_lying_filesystem("hidden", strategy="exchange"), "cannot-exchange"),
     "fuse-adoption": (on_a_lying_filesystem("plain", strategy="symlink"), "cannot-exchange"),
 }
 

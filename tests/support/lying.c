@@ -1,9 +1,10 @@
 /* A FUSE filesystem that shows a directory, and lies when it is asked to exchange two names.
  *
- *     lying plain|nothing|honest SOURCE MOUNTPOINT
+ *     lying plain|nothing|hidden|honest SOURCE MOUNTPOINT
  *
- * plain: the target is destroyed, and the source renamed to its name; nothing: nothing is done. Both are reported as
- * done, as libraries below some real filesystems do that do not look at the flags of a rename.
+ * plain: the target is destroyed, and the source renamed to its name; nothing: nothing is done; hidden: nor is it, and
+ * the inodes are numbered by libfuse, which believes in the exchange, as the kernel does. All are reported as done:
+ * there are libraries below real filesystems that do not look at the flags of a rename.
  */
 #define FUSE_USE_VERSION 31
 #define _GNU_SOURCE
@@ -150,7 +151,7 @@ static int fs_fsync(const char *path, int only_data, struct fuse_file_info *info
 
 static void *fs_init(struct fuse_conn_info *connection, struct fuse_config *config) {
     (void)connection;
-    config->use_ino = 1; /* the inodes are those of the source */
+    config->use_ino = strcmp(kind, "hidden") != 0; /* the inodes are those of the source */
     return NULL;
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from swapd.host.renames import is_half_swapped
-from swapd.host.routes import TICK, read_route, set_route
+from swapd.host.routes import TICK, lead, read_route
 from swapd.ledger import Context
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import ConfigurationError, Failed
@@ -72,7 +72,7 @@ class TestSwap:
     def test_a_link_that_cannot_follow_takes_the_route_back(self, site: Site) -> None:
         make_live(site, "kept link")
         prepare_route(Layout(site.route.root))
-        set_route(site.route.map, site.name, f"shop.releases/{KEPT}")
+        lead(site, f"shop.releases/{KEPT}")
         before = site.route.map.stat()
         plan = ready(site)
         assert plan.link is not None
@@ -148,16 +148,16 @@ class TestMap:
         prepare_route(Layout(site.route.root))
         times = []
         for number in range(20):
-            set_route(site.route.map, site.name, f"shop.releases/{number}")
+            lead(site, f"shop.releases/{number}")
             times.append(site.route.map.stat().st_mtime_ns // 1000)
         assert sorted(set(times)) == times
 
     def test_a_clock_that_was_set_back_gives_no_older_one(self, site: Site) -> None:
         prepare_route(Layout(site.route.root))
-        set_route(site.route.map, site.name, "one")
+        lead(site, "one")
         ahead = site.route.map.stat().st_mtime_ns + 10**15
         os.utime(site.route.map, ns=(ahead, ahead))
-        set_route(site.route.map, site.name, "other")
+        lead(site, "other")
         assert site.route.map.stat().st_mtime_ns == ahead + TICK
 
 

@@ -13,7 +13,7 @@ import pytest
 from swapd.checks.routing import find_route
 from swapd.host.apache import Force, look_at_route
 from swapd.host.httpd_configuration import VirtualHost, find_including, read_directives
-from swapd.host.routes import set_route
+from swapd.host.routes import lead
 from swapd.host.snippets import gather_surroundings, write_snippets
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed
@@ -141,7 +141,9 @@ class TestConfiguration:
         assert f'<Directory "{site.releases}/*/public/uploads">' in text
         assert "/srv/other" not in text
 
-    @pytest.mark.parametrize("include", ["Include {}", "IncludeOptional {}", 'Include "{}"', "IncludeOptional {}*"])
+    @pytest.mark.parametrize(
+        "include", ["Include {}", "IncludeOptional {}", 'Include "{}"', "IncludeOptional {}*", "Include {0.parent}/"]
+    )
     def test_who_includes_it(self, site: Site, include: str) -> None:
         write(site)
         configure(site.route.root, 8080, include.format(site.route.apache))
@@ -245,7 +247,7 @@ class TestInForce:
             return "http://route.swapd.invalid/shop.releases/shop-1%40111111111111" if is_asked else ""
 
         server.answer = answer
-        set_route(site.route.map, site.name, "shop.releases/shop-1@111111111111")
+        lead(site, "shop.releases/shop-1@111111111111")
 
     def test_a_server_that_follows(self, site: Site, server: Answering) -> None:
         write(site)
@@ -274,7 +276,7 @@ class TestInForce:
         write(site)
         configure(site.route.root, server.port, f"Include {site.route.apache}")
         self.follow(site, server)
-        set_route(site.route.map, site.name, "shop.releases/shop-2@222222222222")
+        lead(site, "shop.releases/shop-2@222222222222")
         self.check_refused(site, "route-not-in-force", "eload")
 
     def test_nobody_includes_it(self, site: Site, server: Answering) -> None:

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -25,10 +26,13 @@ from pathlib import Path
 from typing import Any
 
 PLACE = Path("/srv")
-STRATEGIES = ("symlink", "exchange", "rename")  # each of a site that is called so
 KEEP = 2
 MANIFEST = "MANIFEST"
-MARKERS = (".live", ".unchanged", ".rejected", ".failed")
+DONE = (".live", ".unchanged")
+MARKERS = (*DONE, ".rejected", ".failed")
+# Problems of a host that has too little of a processor, which this one may be, or that goes down all the time.
+TOO_SLOW = ("no-guardian", "pause-timed-out", "crashed", "interrupted")
+ROLLBACKS = 0.3  # of the deployments are followed by one
 LOOK = 0.05  # seconds between two looks into a drop directory
 
 _saying = threading.Lock()
@@ -106,6 +110,7 @@ class Site:
         self.releases = PLACE / "www" / f"{name}.releases"
         self.incoming = PLACE / "var/spool/swapd" / name
         self.state = PLACE / "var/lib/swapd" / name
+        self._map = self.state / "route.map"
 
     def prepare(self) -> None:
         """Its configuration, and a live path that was filled by hand."""
@@ -116,19 +121,33 @@ class Site:
             '[verify]\nsettle = "200ms"\n[pause]\nprocesses = ["httpd"]\n'
         )
         self.incoming.mkdir(parents=True)
+        if self.name == "pinned":  # what `swapd init` writes; there is no web server that could be asked
+            route = PLACE / f"etc/swapd/apache/{self.name}.conf"
+            for path in (route, self._map):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
         write_tree(self.live, make_release(f"{self.name}-by-hand"))
+
+    def read_live(self) -> str:
+        """The mark of what visitors get: where the route leads to, if there is one."""
+        found = re.findall(r"^live (\S+)$", self._map.read_text(), re.MULTILINE) if self._map.exists() else []
+        tree = self.live.parent / found[0] if found else self.live
+        return read_mark(tree) if os.path.lexists(tree) else "nothing"
+
+    def read_record(self) -> dict[str, Any]:
+        """What swapd has written down of itself."""
+        record = self.state / "site.toml"
+        return tomllib.loads(record.read_text()) if record.exists() else {}
 
     def look(self) -> dict[str, Any]:
         """What is live, and what is kept according to swapd's record."""
-        live = read_mark(self.live) if os.path.lexists(self.live) else "nothing"
         kept = {}
-        record = self.state / "site.toml"
-        if record.exists():
-            try:
-                kept = {name: read_mark(self.releases / name) for name in tomllib.loads(record.read_text())["previous"]}
-            except (tomllib.TOMLDecodeError, KeyError) as error:
-                kept = {"record": f"[{error!r}]"}
-        return {"live": live, "kept": kept, "there": sorted(os.listdir(self.releases)) if kept else []}
+        try:
+            kept = {name: read_mark(self.releases / name) for name in self.read_record().get("previous", [])}
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            kept = {"record": f"[{error!r}]"}
+        path = read_mark(self.live) if os.path.lexists(self.live) else "nothing"
+        return {"live": self.read_live(), "path": path, "kept": kept}
 
 
 class Uploader:
@@ -138,6 +157,8 @@ class Uploader:
         self._site = site
         self._boot = boot
         self._source = random.Random(f"{site.name} {boot}")
+        self._control = site.incoming / "rollback"
+        self._control.unlink(missing_ok=True)  # nobody wants that any more
 
     def run(self) -> None:
         with _told():
@@ -148,6 +169,8 @@ class Uploader:
             while True:
                 number += 1
                 self._drop(f"{self._site.name}-{self._boot:04}-{number:04}")
+                if self._source.random() < ROLLBACKS:
+                    self._roll_back()
 
     def _go_on(self, tarball: Path) -> None:
         """What lay there when the power was cut: what came to the disk whole, swapd deploys by itself."""
@@ -177,14 +200,34 @@ class Uploader:
         outcome = self._wait(target)
         say("ended", site=self._site.name, mark=mark, outcome=outcome)
 
+    def _roll_back(self) -> None:
+        """To the release before, which is live again then."""
+        previous = self._site.read_record()["previous"][0]
+        mark = read_mark(self._site.releases / previous)
+        say("dropped", site=self._site.name, mark=mark)
+        for marker in self._site.incoming.glob("rollback.*"):
+            marker.unlink()
+        self._control.touch()
+        outcome = self._wait(self._control)
+        say("ended", site=self._site.name, mark=mark, outcome=outcome)
+
     def _wait(self, tarball: Path) -> str:
-        """The marker's name for it, with its text unless all is well."""
+        """The marker's name for it, with its text unless all is well. What was only too slow is tried again."""
         while True:
+            time.sleep(LOOK)
             for suffix in MARKERS:
                 marker = tarball.with_name(f"{tarball.name}{suffix}")
-                if marker.exists() and (suffix in (".rejected", ".failed") or not tarball.exists()):
-                    return suffix[1:] if suffix in (".live", ".unchanged") else f"{suffix[1:]}: {marker.read_text()}"
-            time.sleep(LOOK)
+                if suffix in DONE and tarball.exists():
+                    continue
+                try:
+                    text = marker.read_text()
+                except FileNotFoundError:
+                    continue
+                if suffix not in DONE and tomllib.loads(text)["problem"] in TOO_SLOW:
+                    marker.unlink()  # swapd writes it anew
+                    os.utime(tarball)
+                    continue
+                return suffix[1:] if suffix in DONE else f"{suffix[1:]}: {text}"
 
 
 @contextlib.contextmanager
@@ -207,13 +250,14 @@ def main() -> None:
             (PLACE / "prepared").touch()
             os.sync()
         say("checked", sites={site.name: site.look() for site in sites})
+        uploaders = [Uploader(site, int(words["boot"])) for site in sites]
         log = os.open("/dev/ttyS0", os.O_WRONLY)
         subprocess.Popen(["/opt/httpd", "-f", "-p", "8080"], stdout=log, stderr=log)
         command = [sys.executable, "-m", "swapd", "--root", str(PLACE), "run"]
         daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         say("started")
-        for site in sites:
-            threading.Thread(target=Uploader(site, int(words["boot"])).run, daemon=True).start()
+        for uploader in uploaders:
+            threading.Thread(target=uploader.run, daemon=True).start()
         say("broken", why=f"swapd ended with {daemon.wait()}")
     while True:
         time.sleep(1000)

@@ -15,11 +15,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.host.package import built_package, dependencies
 from tests.host.roots import CACHE, cache_lock, debian_root
+from tests.host.webhost import PACKAGES
 from tests.support.httpd import PROJECT
 
 KERNEL = ("linux-image-cloud-amd64", "busybox-static")
-ROOT = ("python3", "python3-click", "python3-psutil", "python3-sdnotify", "python3-tomli-w", "python3-watchdog")
 # In this order: virtio_pci does not find its devices where these are not there yet.
 MODULES = ("virtio_ring", "virtio", "virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
 FILE_SYSTEMS = {"ext4": (), "xfs": ("xfs",), "btrfs": ("btrfs",)}
@@ -61,7 +62,7 @@ class Image:
 
 def make_image(directory: Path, project: Path = PROJECT) -> Image:
     """The image with the code of ``project``, its parts in ``directory`` or in the cache."""
-    boot, root = debian_root(KERNEL, variant="extract"), debian_root(ROOT)
+    boot, root = debian_root(KERNEL, variant="extract"), _host_root()
     (kernel,) = (boot / "boot").glob("vmlinuz-*")
     there = {path.name.partition(".")[0]: path for path in (boot / "lib/modules").rglob("*.ko*")}
     common = list(_with_needed(MODULES, there))
@@ -79,6 +80,11 @@ def make_image(directory: Path, project: Path = PROJECT) -> Image:
     _install(project, content / "opt", root)
     os.link(content / "bin/busybox", content / "opt/httpd")
     return Image(kernel, _write_initramfs(content, directory / "initramfs.cpio"), _root_image(root), own)
+
+
+def _host_root() -> Path:
+    """The root of the host ring, which has what swapd needs, and is there or will be needed anyway."""
+    return debian_root([*PACKAGES, *dependencies(built_package())])
 
 
 def _with_needed(names: Iterable[str], there: dict[str, Path]) -> Iterator[str]:
