@@ -31,7 +31,7 @@ endif
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The fuzzer is built for some Pythons only; without it, what it would guide goes by chance.
-soak: venv test-packages ## The long runs that `make test` leaves out: kills at random, fuzzing for SOAK_MINUTES
+soak: venv test-packages ## The long runs that `make test` leaves out: kills, power cuts, fuzzing for SOAK_MINUTES
 	-@$(PYTHON) packaging/bootstrap-venv $(VENV) --group fuzz
 	$(PYTEST) -m soak --timeout 7200 $(PYTEST_ARGS)
 

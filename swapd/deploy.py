@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
+from swapd.adopt import settle_drift
 from swapd.host import records
+from swapd.host.apache import Force, look_at_route
 from swapd.host.disks import Disks
 from swapd.host.files import is_tree, locked
 from swapd.host.refusals import explain
+from swapd.host.routes import is_route_right
 from swapd.ledger import Context, Ledger
 from swapd.model import events
 from swapd.model.config import Site, Strategy
-from swapd.model.errors import Busy, Failed, Interrupted, Rejected
+from swapd.model.errors import Failed, Interrupted, Rejected
 from swapd.model.record import Deployment, SiteState
 from swapd.model.release import (
     ADOPTED,
     ExtractedTree,
     KeptRelease,
     Release,
+    ReleaseId,
     Stage,
     StagedRelease,
     Tarball,
@@ -29,6 +31,7 @@ from swapd.model.release import (
 )
 from swapd.model.room import NoRoom
 from swapd.recover import recover
+from swapd.retention import prune_releases, sweep
 from swapd.stages import pause, swap
 from swapd.stages.admit import admit
 from swapd.stages.choose import choose
@@ -36,7 +39,7 @@ from swapd.stages.claim import claim, confirm
 from swapd.stages.compare import refuse_older
 from swapd.stages.extract import extract
 from swapd.stages.prepare import places, prepare
-from swapd.stages.prune import has_leftovers, prune, releases_to_prune
+from swapd.stages.prune import find_leftovers
 from swapd.stages.verify import verify
 
 RESTARTS = 4  # how often httpd may be restarted between being found and being stopped; each look takes some 100 ms
@@ -64,6 +67,18 @@ def deploy(site: Site, upload: Upload, context: Context, patience: float = 0.0) 
             return ledger.fail(explain(error, site.live.parent))
 
 
+def supersede(site: Site, upload: Upload, by: ReleaseId, context: Context, patience: float = 0.0) -> Deployment:
+    """The outcome of an upload that is not deployed, because one that came later is live. It stays where it is.
+
+    Raises ``Busy`` as ``deploy`` does.
+    """
+    records.make_state_directories(context.layout, site.name)
+    lock = context.layout.site_lock(site.name)
+    with locked(lock, f"a deployment of {site.name}", patience, context.is_cancelled):
+        recover(site, context)
+        return Ledger.open(site, context, upload).end_superseded(by)
+
+
 def _deploy(site: Site, upload: Upload, disks: Disks, ledger: Ledger) -> Deployment:
     """Claim, verify, admit, extract, prepare, pause, swap, resume, record, prune."""
     context = ledger.context
@@ -79,7 +94,8 @@ def _deploy(site: Site, upload: Upload, disks: Disks, ledger: Ledger) -> Deploym
         state = records.read_state(context.layout, site.name)
         if _is_unchanged(site, tarball, state):
             return ledger.end_unchanged()
-        strategies = [choose(part).strategy for part in site.parts]
+        strategies = choose_strategies(site, ledger)
+        state = settle_drift(site, context, state)
         ledger.enter(Stage.EXTRACT)
         disks.hold(places(site))
         extracted = _extract(verified, site, ledger)
@@ -91,8 +107,30 @@ def _deploy(site: Site, upload: Upload, disks: Disks, ledger: Ledger) -> Deploym
     release = make_live(site, staged, strategies, state, ledger)
     deployment = ledger.end_live(release)
     ledger.enter(Stage.PRUNE)
-    ledger.remove_old_markers(prune_releases(site, context))
+    prune_releases(site, context)
     return deployment
+
+
+def _admit(verified: VerifiedTarball, site: Site, context: Context) -> None:
+    """Raises ``NoRoom`` when there is none, not even once what is on its way out is gone."""
+    try:
+        admit(verified, site)
+    except NoRoom:
+        sweep(site, context)
+        admit(verified, site)
+
+
+def choose_strategies(site: Site, ledger: Ledger) -> list[Strategy]:
+    """How each live path is swapped; what auto picks goes into the journal, all of it into the record."""
+    choices = [choose(part) for part in site.parts]
+    names = ", ".join(dict.fromkeys(choice.strategy.value for choice in choices))
+    reasons = "; ".join(dict.fromkeys(choice.reason for choice in choices))
+    ledger.know_strategy(names, reasons)
+    if site.strategy is Strategy.AUTO:
+        ledger.context.emit(events.strategy_chosen(site.name, names, reasons))
+    for doubt in filter(None, (choice.doubt for choice in choices)):
+        ledger.context.emit(events.degraded(doubt, site.name))
+    return [choice.strategy for choice in choices]
 
 
 def _is_unchanged(site: Site, tarball: Tarball, state: SiteState) -> bool:
@@ -100,7 +138,7 @@ def _is_unchanged(site: Site, tarball: Tarball, state: SiteState) -> bool:
     live = state.live
     if live is None or live.digest != tarball.digest or live.release != tarball.release:
         return False
-    return all(is_tree(part.live, live.tree_at(str(part.live))) for part in site.parts)
+    return is_route_right(site) and all(is_tree(part.live, live.tree_at(str(part.live))) for part in site.parts)
 
 
 def _extract(verified: VerifiedTarball, site: Site, ledger: Ledger) -> ExtractedTree:
@@ -125,9 +163,10 @@ def _extract_where_room_is(verified: VerifiedTarball, site: Site, ledger: Ledger
         return extract(verified, site, ledger.deployment.id, report)
     except NoRoom:
         clean(site, ledger)
-        if not has_leftovers(site):
+        if not find_leftovers(site):
             raise
     prune_releases(site, ledger.context)
+    sweep(site, ledger.context)
     admit(verified, site)
     return extract(verified, site, ledger.deployment.id, report)
 
@@ -157,16 +196,28 @@ def make_live(
     except OSError as error:
         ledger.context.emit(events.degraded(f"after the swap: {error.filename}: {error.strerror}", site.name))
         outgoing = tuple(dict.fromkeys(intent.outgoing for intent in intents if intent.outgoing))
+    if plans[0].strategy is Strategy.PINNED:
+        _check_route(site, ledger)
     for release in outgoing:
         if release.startswith(f"{ADOPTED}@"):
             ledger.context.emit(events.adopted(site.name, release, str(site.releases)))
     return Release(staged.release, outgoing)
 
 
+def _check_route(site: Site, ledger: Ledger) -> None:
+    """Asks the web server whether it serves the release now, and says so where it does not."""
+    sight = look_at_route(site)
+    if sight.issue is not None and sight.force is Force.NOT:
+        ledger.context.emit(events.degraded(f"{sight.issue.message}. {sight.issue.hint}", site.name))
+        ledger.know_unpaused(f"but {sight.issue.message}")
+
+
 def _commit(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> None:
     """The renames, under a pause where the site asks for one; raises ``Failed`` or ``OSError``."""
     if not swap.is_paused_for(site, plans):
         swap.commit(plans)
+        if plans[0].strategy is Strategy.PINNED:
+            ledger.know_unpaused("requests that run stay with the release that they began with")
         return
     for attempt in range(RESTARTS + 1):
         try:
@@ -194,43 +245,6 @@ def _commit_paused(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> No
         finally:
             for warning in found.quarry.warnings:
                 context.emit(events.degraded(warning, site.name))
-
-
-def prune_releases(site: Site, context: Context) -> SiteState:
-    """Removes what is past ``keep``, and what crashes left among the releases; returns the site's state after that.
-
-    Under the site's lock, and not before an extraction. What cannot be removed is said, and stays.
-    """
-    state = records.read_state(context.layout, site.name)
-    doomed = tuple(dict.fromkeys((*state.doomed, *releases_to_prune(state, site.keep))))
-    try:
-        if doomed:
-            # No longer listed as kept before it is no longer whole; and not forgotten before it is gone.
-            kept = tuple(release for release in state.previous if release not in doomed)
-            bad = tuple(release for release in state.bad if release in kept)
-            state = replace(state, previous=kept, doomed=doomed, bad=bad)
-            records.write_state(context.layout, site.name, state)
-        for part in site.parts:
-            try:
-                prune(part, doomed)
-            except* OSError as group:
-                for error in group.exceptions:
-                    context.emit(events.degraded(f"pruning: {error}", site.name))
-        if doomed:
-            state = replace(state, doomed=())
-            records.write_state(context.layout, site.name, state)
-            context.emit(events.pruned(site.name, doomed))
-    except OSError as error:
-        context.emit(events.degraded(f"pruning: {error.filename}: {error.strerror}", site.name))
-    return state
-
-
-def remove_leftovers(site: Site, context: Context) -> None:
-    """Removes what crashes left among the releases; for whoever has nothing more urgent to do, and holds no lock."""
-    lock = context.layout.site_lock(site.name)
-    if has_leftovers(site):
-        with contextlib.suppress(Busy, Failed), locked(lock, "a deployment"):
-            prune_releases(site, context)
 
 
 def clean(site: Site, ledger: Ledger) -> None:

@@ -15,7 +15,17 @@ from swapd.model.control import RollbackRequest
 from swapd.model.errors import Failed, NotComplete, Rejected, SwapdError
 from swapd.model.events import Event
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, Kind, LiveRelease, LiveTree, SiteState, StageTime, SwapIntent, now
+from swapd.model.record import (
+    SUPERSEDED,
+    Deployment,
+    Kind,
+    LiveRelease,
+    LiveTree,
+    SiteState,
+    StageTime,
+    SwapIntent,
+    now,
+)
 from swapd.model.release import (
     DeploymentId,
     Digest,
@@ -30,7 +40,7 @@ from swapd.model.release import (
     recorded_name,
 )
 from swapd.model.room import NoRoom
-from swapd.stages.mark import describe, remove_old_markers, remove_sums, remove_upload, write_marker
+from swapd.stages.mark import describe, remove_sums, remove_upload, write_marker
 
 MAX_ATTEMPTS = 3  # how often an upload is taken up that crashes us, before it counts as failed
 RETRIED = ("interrupted", "crashed")  # problems after which the same upload is taken up again
@@ -164,6 +174,10 @@ class Ledger:
         self.deployment = replace(self.deployment, swaps=swaps)
         self._write()
 
+    def know_strategy(self, strategy: str, reason: str) -> None:
+        """How the release is going to be swapped, and why so; not written before ``intend``."""
+        self.deployment = replace(self.deployment, strategy=strategy, strategy_reason=reason)
+
     def know_newest(self, newest: int | None) -> None:
         """The time of the release's newest file, if it has one that tells; not written before ``intend``.
 
@@ -220,6 +234,12 @@ class Ledger:
         """The outcome of a deployment of what is live already."""
         return self._end(Outcome.UNCHANGED, "this release is live already", "", "")
 
+    def end_superseded(self, by: ReleaseId) -> Deployment:
+        """The outcome of an upload whose turn was another's, which came later and is live."""
+        hint = "It was not read, and stays here: touch it to have it deployed all the same, or remove it."
+        reason = f"superseded by {by}, which came later and is live"
+        return self._end(Outcome.UNCHANGED, reason, hint, SUPERSEDED)
+
     def end_live(self, release: Release, reason: str = "") -> Deployment:
         """The outcome of a deployment whose release is live: the site's state, and all the rest.
 
@@ -259,10 +279,12 @@ class Ledger:
             pause=self.deployment.pause,
             newest=self.deployment.newest,
             others=tuple(LiveTree(str(path.live), identify(path.live)) for path in self.site.paths),
+            live=str(self.site.live),
         )
-        # What is live again, or was deployed anew, is bad no more.
+        # What is live again, or was deployed anew, is bad no more; what is not listed any more is not pinned either.
         bad = tuple(dict.fromkeys(item for item in bad if item in unique))
-        records.write_state(layout, name, SiteState(live, tuple(unique), doomed, bad))
+        pinned = tuple(item for item in before.pinned if item in unique or item == release.release)
+        records.write_state(layout, name, SiteState(live, tuple(unique), doomed, bad, pinned))
 
     def _end(self, outcome: Outcome, reason: str, hint: str, problem: str) -> Deployment:
         if not self._is_begun:
@@ -299,7 +321,7 @@ class Ledger:
             self.context.emit(events.deployment_ended(self.deployment))
         marked = replace(self.deployment, outcome=Outcome.PENDING) if is_retried(self.deployment) else self.deployment
         self._mark(marked)
-        if self.deployment.outcome in (Outcome.LIVE, Outcome.UNCHANGED):
+        if self.deployment.outcome in (Outcome.LIVE, Outcome.UNCHANGED) and not self.deployment.is_superseded:
             self._remove_upload()
         if not self.deployment.must_refresh:
             self.close()
@@ -337,12 +359,6 @@ class Ledger:
         return digests <= {
             item.digest for item in records.read_deployments(self.context.layout, self.site.name) if item.ended
         }
-
-    def remove_old_markers(self, state: SiteState) -> None:
-        """Removes the markers of releases that are not kept any more."""
-        if state.live is not None:
-            kept = {state.live.release, *state.previous}
-            self._degrading("the removal of old markers", lambda: remove_old_markers(self.site.incoming, kept))
 
     def _degrading(self, what: str, write: Callable[[], object]) -> None:
         """Does what must not change an outcome when it fails: that is said, and nothing else."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from swapd.host import records
 from swapd.host.files import is_tree, set_aside, sweep_temporaries
 from swapd.host.resume import resume_leftover
+from swapd.host.routes import find_kept_tree, is_route_lost, lead
 from swapd.ledger import MAX_ATTEMPTS, Context, Ledger
 from swapd.model import events
 from swapd.model.config import PauseMode, Site
 from swapd.model.errors import Failed, Interrupted
 from swapd.model.record import Deployment, Kind
 from swapd.model.release import Outcome, Release, Stage
+from swapd.rebuild import mend_records, name_orphans
 from swapd.stages import swap
 from swapd.stages.claim import sweep_claims
 from swapd.stages.mark import sweep_markers
@@ -44,9 +47,11 @@ def recover(site: Site, context: Context) -> None:
     except Failed as error:  # only a pause has to fail by that, and it will
         context.emit(events.degraded(f"{error.message}. {error.hint}", site.name))
     _sweep(site, context)
+    with _explaining(site, "its records"):
+        mend_records(site, context)
     for deployment in records.find_unfinished(context.layout, site.name):
         ledger = Ledger(site, context, deployment)
-        try:
+        with _explaining(site, f"what a crash left of deployment {deployment.id}"):
             ledger.tell_start()
             if deployment.outcome is not Outcome.PENDING:
                 ledger.tell()
@@ -55,13 +60,22 @@ def recover(site: Site, context: Context) -> None:
             else:
                 _undo(site, ledger)
             refresh_live(site, ledger)
-        except OSError as error:
-            raise Failed(
-                "cannot-recover",
-                f"what a crash left of deployment {deployment.id} cannot be put right: "
-                f"{error.filename}: {error.strerror}",
-                f"{site.live} has not been touched. Correct that; swapd tries again before the next deployment.",
-            ) from error
+    with _explaining(site, "what a crash left"):
+        name_orphans(site, context)
+    with _explaining(site, "the route"):
+        _restore_route(site, context)
+
+
+@contextmanager
+def _explaining(site: Site, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Failed(
+            "cannot-recover",
+            f"{what} cannot be put right: {error.filename}: {error.strerror}",
+            f"{site.live} has not been touched. Correct that; swapd tries again before the next deployment.",
+        ) from error
 
 
 def _sweep(site: Site, context: Context) -> None:
@@ -81,6 +95,15 @@ def _sweep(site: Site, context: Context) -> None:
             context.emit(events.degraded(f"sweeping: {error.filename}: {error.strerror}", site.name))
 
 
+def _restore_route(site: Site, context: Context) -> None:
+    """A map that is lost would keep httpd's next start from serving by the route: it names what is live again."""
+    if is_route_lost(site):
+        tree = find_kept_tree(site)
+        lead(site, tree)
+        message = f"{site.route.map} was lost; it names {tree or 'no release'} again"
+        context.emit(events.recovered(site.name, message, None))
+
+
 def _was_swapped(site: Site, deployment: Deployment) -> bool:
     return swap.is_begun(site, deployment.swaps)
 
@@ -92,7 +115,10 @@ def _complete(site: Site, ledger: Ledger) -> None:
     outgoing = swap.finish(site, deployment.swaps)
     message = f"{deployment.release} was swapped when swapd crashed; the {deployment.kind.value} has been completed"
     ledger.context.emit(events.recovered(site.name, message, deployment.release))
-    reason = "" if site.pause.mode is PauseMode.NEVER else "how long httpd was paused is lost in the crash"
+    # By a route alone, nobody is paused unless it is asked for.
+    is_routed = all(intent.swap.route is not None for intent in deployment.swaps)
+    was_paused = site.pause.mode is PauseMode.ALWAYS or (site.pause.mode is PauseMode.AUTO and not is_routed)
+    reason = "" if not was_paused else "how long httpd was paused is lost in the crash"
     ledger.end_live(Release(deployment.release, outgoing), reason)
 
 

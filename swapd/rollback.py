@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from swapd.deploy import clean, keep_going, make_live
+from swapd.adopt import settle_drift
+from swapd.deploy import choose_strategies, clean, keep_going, make_live
 from swapd.host import records
 from swapd.host.files import is_tree, locked
 from swapd.host.refusals import explain
+from swapd.host.routes import is_route_right
 from swapd.ledger import Context, Ledger
 from swapd.model.config import Require, Site
 from swapd.model.control import RollbackRequest, describe_binding, refuse_stale
@@ -15,7 +17,6 @@ from swapd.model.errors import Failed, Rejected, UsageError
 from swapd.model.record import Deployment, Kind, SiteState
 from swapd.model.release import Outcome, ReleaseId, Stage, Upload
 from swapd.recover import recover, refresh_live
-from swapd.stages.choose import choose
 from swapd.stages.heed import heed
 from swapd.stages.recall import choose_release, recall
 
@@ -61,7 +62,7 @@ def _roll_back(site: Site, request: RollbackRequest, ledger: Ledger) -> Deployme
     if request.upload is not None:
         request = heed(request.upload, site)
         ledger.know_request(request)
-    state = records.read_state(context.layout, site.name)
+    state = settle_drift(site, context, records.read_state(context.layout, site.name))
     release = _choose(request, site, state)
     ledger.know_target(release, state)
     if request.upload is not None:
@@ -70,7 +71,7 @@ def _roll_back(site: Site, request: RollbackRequest, ledger: Ledger) -> Deployme
     if _is_live(site, release, state):
         return ledger.end_unchanged()
     kept = recall(release, site)
-    strategies = [choose(part).strategy for part in site.parts]
+    strategies = choose_strategies(site, ledger)
     keep_going(ledger)
     return ledger.end_live(make_live(site, kept, strategies, state, ledger))
 
@@ -104,4 +105,4 @@ def _is_live(site: Site, release: ReleaseId, state: SiteState) -> bool:
     live = state.live
     if live is None or live.release != release:
         return False
-    return all(is_tree(part.live, live.tree_at(str(part.live))) for part in site.parts)
+    return is_route_right(site) and all(is_tree(part.live, live.tree_at(str(part.live))) for part in site.parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import shutil
@@ -15,16 +16,22 @@ import click
 import psutil
 import tomli_w
 
+from swapd.adopt import adopt
+from swapd.commands.holding import holding
 from swapd.host import processes, records
 from swapd.host.configuration import read_sites
+from swapd.host.drift import find_drift
 from swapd.host.files import write_durably
 from swapd.host.masters import find_masters
-from swapd.model.config import DROP_GROUP, Site
+from swapd.host.snippets import write_snippets
+from swapd.model.config import DROP_GROUP, Site, Strategy
 from swapd.model.config_parser import Source, parse_site
 from swapd.model.errors import Failed, UsageError
 from swapd.model.layout import Layout
 from swapd.model.release import SITE_NAME, SiteName, printable
+from swapd.stages.mark import announce
 
+ADOPTION_PATIENCE = 10.0  # seconds for a deployment that is under way
 DROP_IN_DIRECTORY = Path("/etc/systemd/system/swapd.service.d")
 
 
@@ -36,19 +43,43 @@ DROP_IN_DIRECTORY = Path("/etc/systemd/system/swapd.service.d")
     required=True,
     help="The path that httpd serves: a directory, a symbolic link, or not there yet.",
 )
+@click.option(
+    "--strategy",
+    type=click.Choice([strategy.value for strategy in Strategy]),
+    help="How releases take each other's place; with pinned, what the web server has to include is written, too.",
+)
+@click.option(
+    "--document-root",
+    metavar="DIR",
+    help="With pinned: the directory of a release that visitors get. [default: as before, or as the server has it]",
+)
 @click.option("--group", metavar="GROUP", help="Whose members may drop tarballs. [default: swapd]")
 @click.option("--restart/--no-restart", default=True, help="Restart the unit, so that its sandbox takes the site in.")
 @click.pass_obj
-def command(layout: Layout, site: str, live: Path, group: str | None, restart: bool) -> None:
+def command(
+    layout: Layout,
+    site: str,
+    live: Path,
+    strategy: str | None,
+    document_root: str | None,
+    group: str | None,
+    restart: bool,
+) -> None:
     """Configure SITE and make its directories; then say what to do next.
 
-    A configuration that is there is kept as it is, and its directories are made again where they are missing.
+    A configuration that is there is kept as it is, and its directories are made again where they are missing. Where
+    the live path was changed by hand since the last deployment, what stands there now is taken over as it is.
     """
-    document = {"live": str(Path(os.path.abspath(live))), **({"group": group} if group else {})}
+    options = {"strategy": strategy, "group": group}
+    document = {"live": str(Path(os.path.abspath(live))), **{key: value for key, value in options.items() if value}}
     configured, is_new = make_site(layout, site, document)
     click.echo(f"{'wrote' if is_new else 'kept'} {layout.site_file(site)}")
-    click.echo(_describe_live(configured))
+    click.echo(_adopt_drift(layout, configured) or _describe_live(configured))
     click.echo(_describe_httpd(configured))
+    is_routed = Strategy.PINNED in (configured.strategy, strategy and Strategy(strategy))
+    if is_routed or configured.route.apache.exists():
+        for written in write_snippets(configured, document_root, is_tested=layout.is_host):
+            click.echo(written.words)
     if layout.is_host:
         drop_in = write_drop_in(configured)
         opened = ", ".join(str(part.live.parent) for part in configured.parts)
@@ -84,8 +115,10 @@ def make_site(layout: Layout, name: str, document: Mapping[str, Any]) -> tuple[S
             path.unlink()  # it clashes with another site, or nobody could drop: nothing has been made
             raise
     site = sites[next(known for known in sites if known == name)]
-    for key, value in (("live", str(site.live)), ("group", site.group)):
-        if not is_new and document.get(key, value) != value:
+    for key, value in (("live", str(site.live)), ("group", site.group), ("strategy", site.strategy.value)):
+        # auto takes pinned by itself, once it is in force.
+        is_meant = document.get(key, value) == value or (value, document[key]) == ("auto", "pinned")
+        if not is_new and not is_meant:
             raise UsageError(
                 "site-exists",
                 f"{path} is there already, with {key} = {value}",
@@ -150,6 +183,9 @@ def write_drop_in(site: Site) -> Path:
     if any(home in part.live.parents for part in site.parts for home in map(Path, ("/home", "/root", "/run/user"))):
         # The unit's ProtectHome=yes would hide the site; so the homes are shown, and the line above opens one place.
         lines.append("ProtectHome=read-only")
+    if site.route.apache.exists():
+        lines.append("# To ask the web server whether it follows the site's route.")
+        lines.append("RestrictAddressFamilies=AF_INET AF_INET6")
     path = DROP_IN_DIRECTORY / f"site-{site.name}.conf"
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     write_durably(path, ("\n".join(lines) + "\n").encode())
@@ -169,6 +205,22 @@ def _restart_unit(is_wanted: bool) -> None:
                 "The site is configured. See systemctl status swapd, then restart it.",
             )
     click.echo("restarted swapd.service")
+
+
+def _adopt_drift(layout: Layout, site: Site) -> str:
+    """Takes over what was changed by hand, and says what that was; empty where nothing was."""
+    if not find_drift(site, records.read_state(layout, site.name)):
+        return ""
+    with holding(layout, site.name, ADOPTION_PATIENCE) as (configured, context):
+        before = records.read_state(layout, site.name)
+        found = find_drift(configured, before)
+        if not found:  # it was amid a deployment
+            return ""
+        state = adopt(configured, context, before)
+    with contextlib.suppress(OSError):
+        announce(site.incoming)
+    taken = f"it is taken over as {state.live.release}" if state.live else "that is as it is from now on"
+    return f"{' and '.join(found)}, not what swapd left there: {taken}"
 
 
 def _describe_live(site: Site) -> str:
@@ -197,7 +249,13 @@ def _describe_httpd(site: Site) -> str:
 def _next_steps(layout: Layout, site: Site) -> list[str]:
     if not layout.is_host:
         return [f"  cp {site.name}-1.tar.gz {site.incoming}/"]
+    routed = [
+        f"  in the <VirtualHost>:      IncludeOptional {site.route.apache}",
+        "  take it in:                apachectl configtest && systemctl reload apache2 (or httpd)",
+        f"  see that it is in force:   swapd check {site.name}",
+    ]
     return [
+        *(routed if site.route.apache.exists() else []),
         f"  let a user drop tarballs:  adduser USER {site.group}      (or: usermod -aG {site.group} USER)",
         f"  deploy, from anywhere:     scp {site.name}-1.tar.gz USER@{socket.gethostname()}:{site.incoming}/",
         f"  see what happened:         swapd status {site.name}; journalctl -u swapd",

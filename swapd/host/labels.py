@@ -16,7 +16,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from swapd.host.beside import find_live, walk_beside
@@ -61,6 +61,13 @@ def label(tree: Path, live: Path, keep_going: Callable[[], None], attribute: str
         return changed
 
 
+def label_like(path: Path, examples: Sequence[Path], attribute: str = ATTRIBUTE) -> None:
+    """Gives one file the label of the first of the examples that has one. Raises ``Failed`` (``cannot-label``)."""
+    wanted = next(filter(None, (_read(str(example), attribute) for example in examples)), None)
+    if wanted is not None:
+        _write(str(path), attribute, wanted)
+
+
 def _find(entry: os.DirEntry[str], directory: int, beside: int, attribute: str) -> bytes | None:
     """The label of the entry's namesake in the live tree, if that is of the same kind."""
     try:
@@ -90,9 +97,10 @@ def _write(path: str, attribute: str, wanted: bytes) -> bool:
         os.setxattr(path, attribute, wanted, follow_symlinks=False)
     except OSError as error:
         directory, name = os.path.split(path)
+        place = os.path.realpath(directory)
         raise Failed(
             "cannot-label",
-            f"{os.readlink(directory)}/{name} cannot be given the SELinux label {_shown(wanted)}: {error.strerror}",
+            f"{place}/{name} cannot be given the SELinux label {_shown(wanted)}: {error.strerror}",
             f"{UNTOUCHED} The policy must allow swapd's domain to relabel (see ausearch -m avc).",
         ) from error
     return True

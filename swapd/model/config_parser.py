@@ -16,7 +16,20 @@ from typing import Any, TypeVar
 import tomli_w
 
 from swapd.model import config_values
-from swapd.model.config import DROP_GROUP, LivePath, Mtime, Pause, PauseMode, Require, Reuse, Site, Strategy, Verify
+from swapd.model.config import (
+    DROP_GROUP,
+    Drift,
+    LivePath,
+    Mtime,
+    Pause,
+    PauseMode,
+    Queue,
+    Require,
+    Reuse,
+    Site,
+    Strategy,
+    Verify,
+)
 from swapd.model.config_values import WrongValue, shown
 from swapd.model.errors import ConfigurationError, ConfigurationIssue
 from swapd.model.layout import Layout
@@ -27,7 +40,7 @@ T = TypeVar("T")
 NOWHERE = Path("/nonexistent/live")  # stands in for a live path that is missing or wrong
 PER_SITE = ("live", "incoming", "releases", "path")  # keys that cannot have a default for all sites
 LATER_KEYS = {
-    *("queue", "drift", "hooks", "health", "database", "assets", "php", "balancer"),
+    *("hooks", "health", "database", "assets", "php", "balancer"),
     "pause.by",
 }
 
@@ -248,6 +261,8 @@ def _parse_layers(name: SiteName, layers: list[Document], layout: Layout, issues
             newer_only=verify.take("newer_only", config_values.parse_boolean, False),
             allow_links_to=verify.take("allow_links_to", config_values.parse_link_targets, ()),
         ),
+        queue=top.take("queue", config_values.parse_choice(Queue), Queue.ALL),
+        drift=top.take("drift", config_values.parse_choice(Drift), Drift.REFUSE),
         group=top.take("group", config_values.parse_group, DROP_GROUP),
         pause=Pause(
             mode=pause.take("mode", config_values.parse_choice(PauseMode), PauseMode.AUTO),
@@ -257,10 +272,14 @@ def _parse_layers(name: SiteName, layers: list[Document], layout: Layout, issues
             unit=pause.take("unit", config_values.parse_unit, ""),
             exe=pause.take("exe", config_values.parse_exe, ""),
         ),
+        route=layout.route(name),
     )
     site = replace(site, reuse=extract.take("reuse", config_values.parse_choice(Reuse), Reuse.AUTO))
     site = replace(site, paths=_parse_paths(top, issues))
     _report_shared_parts(top, site)
+    if site.strategy is Strategy.PINNED and site.paths:
+        right = 'take the [[path]] tables out, or write strategy = "exchange"'
+        top.report(top.layers[0][0], "strategy", "a route leads to one tree, and this site has several", right)
     top.finish(("verify", "extract", "pause"))
     verify.finish()
     extract.finish()
@@ -328,11 +347,18 @@ def _report_overlaps(
             *(("path", place) for path in site.paths if path.live != NOWHERE for place in (path.live, path.releases)),
         )
     ]
+    # Which places are at a path, and which are at it or below it: each with each would be a second for a hundred sites.
+    at: dict[Path, list[int]] = {}
+    within: dict[Path, list[int]] = {}
     for index, (name, key, path) in enumerate(places):
-        for other_name, other_key, other in places[:index]:
-            if path == other or path in other.parents or other in path.parents:
-                message = f"{path} overlaps {other_key} = {other} of site {other_name}"
-                line = _find_lines(sources[name].text).get((key,), 0)
-                issues.append(
-                    ConfigurationIssue(sources[name].file, line, key, message, "give each a directory of its own")
-                )
+        around = (index for parent in path.parents for index in at.get(parent, ()))
+        for other_index in sorted({*around, *within.get(path, ())}):
+            other_name, other_key, other = places[other_index]
+            message = f"{path} overlaps {other_key} = {other} of site {other_name}"
+            line = _find_lines(sources[name].text).get((key,), 0)
+            issues.append(
+                ConfigurationIssue(sources[name].file, line, key, message, "give each a directory of its own")
+            )
+        at.setdefault(path, []).append(index)
+        for place in (path, *path.parents):
+            within.setdefault(place, []).append(index)

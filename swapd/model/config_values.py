@@ -8,14 +8,9 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from swapd.model.config import Strategy
 from swapd.model.release import printable
 from swapd.model.units import DURATION_UNITS, SIZE_UNITS, exact_duration, parse_duration, parse_size
 
-# What the contract names and a later version brings: an error that says so, never silently something weaker.
-NOT_YET: dict[Enum, str] = {
-    Strategy.PINNED: "this version has auto, exchange, symlink and rename",
-}
 # Pausing one of these stops the machine, the way into it, or swapd itself, whose interpreter bears its own name until
 # swapd has given it another. By name, or by the beginning of a name.
 NEVER_PAUSED = frozenset({"init", "dbus-daemon", "dbus-broker", "sudo", "login", "agetty", "journald"})
@@ -58,10 +53,8 @@ def parse_choice(kind: type[Enum]) -> Callable[[object], Any]:
     def parse(value: object) -> Enum:
         for member in kind:
             if member.value == value:
-                if member in NOT_YET:
-                    raise WrongValue(f'"{value}" is not available yet', NOT_YET[member])
                 return member
-        right = ", ".join(f'"{member.value}"' for member in kind if member not in NOT_YET)
+        right = ", ".join(f'"{member.value}"' for member in kind)
         raise WrongValue(f"{shown(value)} is not one of its values", f"write one of {right}")
 
     return parse

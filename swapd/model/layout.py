@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from swapd.model.config import Route
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -62,11 +64,29 @@ class Layout:
         """Held by whoever deploys to the site: the daemon's worker or a command."""
         return self.run / f"site-{site}.lock"
 
+    @property
+    def users_socket(self) -> Path:
+        """Where ``swapd users`` answers who uses what, to those who may not see it themselves."""
+        return self.run / "users.sock"
+
+    def sweep_lock(self, site: str) -> Path:
+        """Held by whoever removes what is on its way out; a deployment need not wait for it."""
+        return self.run / f"sweep-{site}.lock"
+
     def site_state(self, site: str) -> Path:
         return self.state / site
 
     def site_record(self, site: str) -> Path:
         return self.site_state(site) / "site.toml"
+
+    def route(self, site: str) -> Route:
+        """The files of a pinned site's route."""
+        return Route(
+            map=self.site_state(site) / "route.map",
+            apache=self.configuration / "apache" / f"{site}.conf",
+            nginx=self.configuration / "nginx" / f"{site}.conf",
+            root=self.root,
+        )
 
     def deployments(self, site: str) -> Path:
         return self.site_state(site) / "deployments"

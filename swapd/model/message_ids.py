@@ -24,6 +24,7 @@ class MessageId(StrEnum):
     DEPLOYMENT_STARTED = "ac7ca862b6464d9fb8487a15969c9d82"
     DEPLOYMENT_LIVE = "14517fd0f403455baabf99acb168afe3"
     DEPLOYMENT_UNCHANGED = "b5051cf6d3144b3eaadc80c587d00496"
+    DEPLOYMENT_SUPERSEDED = "85b5d90e49ce4212aa7414e0494b029c"  # without SWAPD_RELEASE: nobody has read it
     DEPLOYMENT_REJECTED = "e74f7016de8b4e468ff1fc45706df908"
     DEPLOYMENT_FAILED = "fe14b8dba2da4a92a8afe3049a9c5cfb"
     DEPLOYMENT_ROLLED_BACK = "99787f85be9a439185927f5321ce2150"
@@ -36,14 +37,19 @@ class MessageId(StrEnum):
     ROLLBACK_FAILED = "0751961464f94535ab2de30b93fdd3cd"
 
     # What happens on a deployment's way. All carry SWAPD_SITE.
+    STRATEGY_CHOSEN = "8853ea06809346e996b4cf952a78aa05"
     NO_HTTPD = "665e967540c245f3afb24f432012c4d3"
     ADOPTED = "a6b806ec202e43b7a6592abc35aaca42"  # and SWAPD_RELEASE
     PRUNED = "26b0445378b6461eb71a342e27b6d57f"
+    RELEASE_HELD = "e24dd0be5ddd4ff3a6ef865431f2bd17"  # and SWAPD_RELEASE
+    KEPT_GONE = "569615ca285e4d428df69b9845886757"
+    LIVE_ADOPTED = "400075548cfc4e05935cab80c7c6fd40"
     INTERRUPTED = "d8fcdc0b78df415383876a0604a83f9f"
 
     # What a start, or `swapd resume`, finds after a crash.
     RESUMED_LEFTOVER = "5fe2879ae7664c5e9cf6c4f3c9477594"
     RECOVERED = "d02a3d0548904d1497e610c9c05bfe9c"  # with SWAPD_SITE
+    REBUILT = "31db85cb7d014ca5bb80c2eb70d0f648"  # with SWAPD_SITE
 
     # What works less well than it should.
     DROP_DIRECTORY_LOST = "e31b46393124498aaf9f35799fbab60c"  # with SWAPD_SITE

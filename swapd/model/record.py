@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum, EnumType
+from functools import cache
 from types import NoneType
 from typing import Any, Self, get_args, get_type_hints
 
@@ -28,6 +29,7 @@ from swapd.model.release import (
 from swapd.model.room import RoomNeeded
 
 VERSION = 1
+SUPERSEDED = "superseded"  # the problem of an upload that was passed over
 
 
 def now() -> datetime:
@@ -73,8 +75,14 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     )
 
 
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of the class's fields: to work them out takes longer than to read the record."""
+    return get_type_hints(kind)
+
+
 def _from_document(kind: Any, document: Mapping[str, Any], where: str) -> Any:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     values: dict[str, Any] = {}
     for item in fields(kind):
         if item.name in document:
@@ -101,11 +109,18 @@ class Recorded:
     @classmethod
     def from_document(cls, document: Mapping[str, Any], where: str) -> Self:
         """The value that ``document`` was made of; ``Failed`` (``bad-record``) names ``where``."""
-        if document.get("version") != VERSION:
+        version = document.get("version")
+        if isinstance(version, int) and version > VERSION:
             raise Failed(
                 "newer-record",
-                f"{where} has version {document.get('version')!r:.20}; this swapd writes {VERSION}",
+                f"{where} has version {version!r:.20}; this swapd writes {VERSION}",
                 "Install the version of swapd that wrote it, or move the file away.",
+            )
+        if version != VERSION:
+            raise Failed(
+                "bad-record",
+                f"{where} is not a whole record of swapd's: it has no version",
+                "Move the file away: swapd then goes by what it finds on the disk.",
             )
         result: Self = _from_document(cls, document, where)
         return result
@@ -129,14 +144,29 @@ class How(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class RouteSwap:
+    """The swap of a route: the map at ``new`` takes the place of ``map``, which has a second name ``old`` meanwhile."""
+
+    map: str
+    new: str
+    old: str
+    base: str  # the directory that the trees in maps are relative to
+    tree: str  # that the new map names
+
+
+@dataclass(frozen=True, slots=True)
 class PathSwap:
-    """The swap of one live path: ``path``, which is the staged tree or a link to it, takes the place of ``live``."""
+    """The swap of one live path: ``path``, which is the staged tree or a link to it, takes the place of ``live``.
+
+    Where there is a route, it comes first: with it, the release is live for visitors.
+    """
 
     how: How
     path: str
     live: str
     staged: TreeIdentity
     outgoing: str = ""  # where what was live goes; only for TWICE
+    route: RouteSwap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +220,8 @@ class Deployment(Recorded):
     sidecars: tuple[Sidecar, ...] = ()  # that were seen beside the tarball
     attempt: int = 1  # how often this same upload was taken up: a crash must not repeat for ever
     stage: str = ""
+    strategy: str = ""  # by which it was, or would have been, swapped
+    strategy_reason: str = ""  # and why by that one
     stages: tuple[StageTime, ...] = ()  # those that have ended, in the order in which they began
     ended: datetime | None = None
     problem: str = ""
@@ -210,6 +242,11 @@ class Deployment(Recorded):
     def duration_usec(self) -> int:
         """How long the deployment took; 0 while it is under way."""
         return round((self.ended - self.started).total_seconds() * 1e6) if self.ended else 0
+
+    @property
+    def is_superseded(self) -> bool:
+        """Whether another upload, which came later, is live in its stead; it stays where it is."""
+        return self.problem == SUPERSEDED
 
     @property
     def who(self) -> str:
@@ -237,6 +274,7 @@ class LiveRelease(Recorded):
     pause: PauseCost | None = None
     newest: int | None = None  # as in its deployment's record
     others: tuple[LiveTree, ...] = ()  # what the site's further live paths are
+    live: str = ""  # the main live path that this is said of; empty in records of older versions: whichever it is
 
     def tree_at(self, live: str) -> TreeIdentity:
         """Which tree is to be expected at one of the site's live paths; at one that is new, none that is there."""
@@ -251,6 +289,7 @@ class SiteState(Recorded):
     previous: tuple[ReleaseId, ...] = ()
     doomed: tuple[ReleaseId, ...] = ()  # past `keep`, and perhaps not whole any more: to be removed
     bad: tuple[ReleaseId, ...] = ()  # of the previous ones: rolled back from, and skipped by the next rollback
+    pinned: tuple[ReleaseId, ...] = ()  # kept whatever `keep` says
 
 
 @dataclass(frozen=True, slots=True)

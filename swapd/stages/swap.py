@@ -20,7 +20,8 @@ from pathlib import Path
 from swapd.host.files import REMOVING, closing_descriptor, fsync_directory, identify, is_tree, remove_tree
 from swapd.host.linux import RENAME_EXCHANGE, renameat2
 from swapd.host.refusals import explain
-from swapd.host.renames import is_half_swapped, is_swapped, swap_paths
+from swapd.host.renames import complete, is_half_swapped, is_swapped, swap_paths
+from swapd.host.routes import forget_staged_route, lead, read_route, stage_route
 from swapd.model.config import PauseMode, Site, Strategy
 from swapd.model.errors import Failed
 from swapd.model.record import How, PathSwap, SiteState, SwapIntent, TreeIdentity
@@ -108,15 +109,28 @@ def make_ready(plans: Sequence[Plan]) -> None:
     for plan in plans:
         releases = plan.site.releases
         try:
+            if plan.intent.swap.route is None:
+                _leave_route(plan.site)
             if plan.link is not None:
                 _name_release(plan.staging, plan.path)
                 fsync_directory(releases)
                 _make_link(plan, plan.link)
+                if plan.intent.swap.route is not None:
+                    stage_route(plan.intent.swap.route, plan.site.name)
             else:
                 os.rename(plan.staging, plan.path)
             fsync_directory(releases)
         except OSError as error:
             raise explain(error, releases) from error
+
+
+def _leave_route(site: Site) -> None:
+    """A route that an earlier strategy left must not hold visitors back at its release.
+
+    Without one, the web server serves the live path, which is the same release until the swap.
+    """
+    if not site.part and read_route(site.route.map):
+        lead(site, "")
 
 
 def _name_release(staging: Path, path: Path) -> None:
@@ -215,7 +229,7 @@ def finish(site: Site, intents: Sequence[SwapIntent]) -> tuple[ReleaseId, ...]:
     parts = match(site, intents)
     for _, intent in parts:
         if is_half_swapped(intent.swap):
-            os.rename(intent.swap.path, intent.swap.live)
+            complete(intent.swap, site.name)
         elif not is_swapped(intent.swap):
             swap_paths([intent.swap])
     for part, intent in parts:
@@ -224,6 +238,8 @@ def finish(site: Site, intents: Sequence[SwapIntent]) -> tuple[ReleaseId, ...]:
 
 
 def _finish(site: Site, intent: SwapIntent) -> None:
+    if intent.swap.route is not None:
+        forget_staged_route(intent.swap.route)
     fsync_directory(site.live.parent)
     for path in list(site.releases.iterdir()):
         if path.name.startswith((".staged-", ".outgoing-", ".link-")):
@@ -288,6 +304,8 @@ def _abandon(
 ) -> None:
     if intent is not None and is_swapped(intent.swap):
         return
+    if intent is not None and intent.swap.route is not None:
+        forget_staged_route(intent.swap.route)
     staging = site.releases / f".staging-{deployment}"
     names = [staging.name, f".link-{deployment}"]
     if has_staged:  # what is under that name was extracted for this deployment

@@ -1,14 +1,12 @@
-"""Whether the filesystem can exchange two directories: tried, and judged by the inodes.
-
-RENAME_EXCHANGE is refused across filesystems, across two bind mounts of one filesystem, and on a mount point; some FUSE
-filesystems report success and destroy the target. So it is tried beforehand in the real directories.
-"""
+"""Whether what stands at the live path can be exchanged with a release: tried in the real directories."""
 
 from __future__ import annotations
 
-import secrets
+import os
+from pathlib import Path
 
-from swapd.host.linux import RENAME_EXCHANGE, renameat2
+from swapd.host.files import opened_directory, remove_tree
+from swapd.host.trials import find_exchange_obstacle as try_exchange
 from swapd.model.config import Site
 from swapd.model.errors import Issue
 from swapd.strategies.way import describe_live
@@ -16,9 +14,22 @@ from swapd.strategies.way import describe_live
 PROBE = ".swapd-probe-"
 
 
+def probe_prefix(site: Site) -> str:
+    """What the names of the site's scratch directories begin with."""
+    return f"{PROBE}{site.name}-"
+
+
+def find_place(site: Site) -> Path:
+    """Where the releases are; where that is still to be made, its parent tells of the filesystem and the mount."""
+    return site.releases if os.path.lexists(site.releases) else site.releases.parent
+
+
 def find_exchange_obstacle(site: Site) -> Issue | None:
-    """Why what stands at the live path cannot be exchanged with a release, or None."""
-    why = _try_exchange(site)
+    """Why what stands at the live path cannot be exchanged with a release, or None.
+
+    Raises ``OSError`` when no trial can be made.
+    """
+    why = try_exchange(find_place(site), site.live.parent, probe_prefix(site))
     if why is None:
         return None
     return Issue(
@@ -28,30 +39,11 @@ def find_exchange_obstacle(site: Site) -> Issue | None:
     )
 
 
-def _try_exchange(site: Site) -> str | None:
-    name = f"{PROBE}{site.name}-{secrets.token_hex(4)}"
-    here, there = site.live.parent / name, site.releases / name
-    try:
-        here.mkdir()
-        there.mkdir()
-        before = here.stat().st_ino, there.stat().st_ino
-        renameat2(str(here), str(there), RENAME_EXCHANGE)
-        after = there.stat().st_ino, here.stat().st_ino
-    except OSError as error:
-        return str(error.strerror)
-    finally:
-        for probe in (here, there):
-            try:
-                probe.rmdir()
-            except FileNotFoundError:
-                pass
-    return None if before == after else "the filesystem reports success and does something else"
-
-
 def sweep_probes(site: Site) -> None:
-    """Removes the empty directories that a crash amid an earlier probe left beside the live path.
+    """Removes the scratch directories that a crash amid an earlier trial left beside the live path.
 
-    Under the site's lock: nobody else has probes of this site's. Raises ``OSError``.
+    Under the site's lock: but for ``check``, which tries again, nobody else has any of this site's. Raises ``OSError``.
     """
-    for path in site.live.parent.glob(f"{PROBE}{site.name}-*"):
-        path.rmdir()
+    with opened_directory(site.live.parent) as descriptor:
+        for path in site.live.parent.glob(f"{probe_prefix(site)}*"):
+            remove_tree(descriptor, path.name)

@@ -1,4 +1,6 @@
-"""``python -m tests.benchmarks [pause|visitors|arrive|deploy|rollback]… [--quick]``: what it costs, measured; as root.
+"""``python -m tests.benchmarks [NAME]… [--quick]``: what swapd costs, measured; needs root.
+
+NAME is pause, visitors, arrive, deploy, rollback, php or sites.
 
 These are no tests: nothing asserts a time.
 """
@@ -14,11 +16,17 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks import arrive, deploy, pause, rollback, visitors
+from tests.benchmarks import arrive, deploy, pause, php, rollback, sites, visitors
 from tests.benchmarks.server import Server, served
 
 ON_A_HOST = {"pause": pause.measure, "visitors": visitors.measure}
-ON_THIS_MACHINE = {"arrive": arrive.measure, "deploy": deploy.measure, "rollback": rollback.measure}
+ON_THIS_MACHINE = {
+    "arrive": arrive.measure,
+    "deploy": deploy.measure,
+    "rollback": rollback.measure,
+    "php": php.measure,
+    "sites": sites.measure,
+}
 BENCHMARKS = [*ON_A_HOST, *ON_THIS_MACHINE]
 
 

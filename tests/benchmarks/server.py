@@ -119,13 +119,13 @@ def served(programs: Sequence[str]) -> Iterator[Server]:
     sweep()
     with tempfile.TemporaryDirectory(prefix="swapd-bench-") as directory:
         compiled = {name: compile_program(name, Path(directory)) for name in programs}
-        with booted(debian_root([*PACKAGES, "psmisc", *_dependencies()])) as host:
+        with booted(debian_root([*PACKAGES, "psmisc", *dependencies()])) as host:
             server = Server(WebHost(host), compiled)
             _install(server)
             yield server
 
 
-def _dependencies() -> list[str]:
+def dependencies() -> list[str]:
     """Debian's packages of what swapd imports: each is called python3- and its own name."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     return sorted("python3-" + re.split(r"[^\w-]", dependency)[0] for dependency in project["dependencies"])

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from swapd.host.configuration import read_site
-from swapd.model.config import Site
+from swapd.host.routes import find_kept_tree, read_route
+from swapd.model.config import Site, Strategy
 from swapd.model.events import Event
 from swapd.model.record import Deployment
 from swapd.model.release import MARKER_SUFFIXES, OWN, Outcome, Upload
+from swapd.model.route import route_base
 from swapd.stages.arrive import scan
 from swapd.strategies.exchanging import PROBE
 from swapd.worker import Worker, upload_document
@@ -182,15 +184,24 @@ class World(Workshop):
         return found.pop() if len(found) == 1 else "mixed"
 
     def _standing_at(self, place: Site) -> str:
-        if not os.path.lexists(place.live):
+        found = self._holding(place, place.live)
+        tree = read_route(place.route.map) if place.strategy is Strategy.PINNED else ""
+        if not tree or found == "broken":
+            return found
+        # What the route leads to is what visitors get; the live path, whole as well, follows.
+        return self._holding(place, route_base(place) / tree)
+
+    def _holding(self, place: Site, path: Path) -> str:
+        """Which release the path leads to."""
+        if not os.path.lexists(path):
             return "nothing" if self.old is not None else "old"
         try:
-            served = texts(place.live)
+            served = texts(path)
         except OSError:
             return "broken"
         if served == self.share(self.new, place):
             return "new"
-        is_old = self.old is not None and served == self.share(self.old, place) and place.live.is_dir()
+        is_old = self.old is not None and served == self.share(self.old, place) and path.is_dir()
         return "old" if is_old else "broken"
 
     def check_recovered(self) -> None:
@@ -204,6 +215,10 @@ class World(Workshop):
             assert deployment.outcome is not Outcome.PENDING
         self._check_told()
         for place in self.site.parts:
+            if place.strategy is Strategy.PINNED and self.standing() == "new":
+                assert read_route(place.route.map) == find_kept_tree(place), (
+                    "visitors and the live path have one release"
+                )
             there = os.listdir(place.releases)
             left = [name for name in there if name.startswith((".sta", ".link-", ".outgoing-"))]
             assert not left, left
@@ -279,7 +294,8 @@ class World(Workshop):
         layout = self.scratch.layout
         assert state.live is not None
         beside = [directory for place in self.site.parts for directory in (place.releases, place.live.parent)]
-        for directory in (*beside, self.incoming, layout.deployments("shop"), layout.run):
+        state_directories = layout.deployments("shop"), layout.site_state("shop"), layout.run
+        for directory in (*beside, self.incoming, *state_directories):
             hidden = [name for name in os.listdir(directory) if name.startswith(".")]
             # These go once they are old: beside the live path and in the drop directory others may be at work.
             hidden = [name for name in hidden if not name.startswith((OWN, PROBE))]

@@ -16,7 +16,7 @@ from tests.support.sites import Scratch, leftovers
 from tests.support.tarballs import digest_of, release_of, site_content, write_tarball
 from tests.support.trees import snapshot, texts, write_tree
 
-STRATEGIES = ["symlink", "exchange", "rename"]
+STRATEGIES = ["symlink", "exchange", "rename", "pinned"]
 
 
 class Shop:

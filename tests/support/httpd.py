@@ -101,6 +101,15 @@ class Httpd:
         states = self.states()
         return bool(states) and "T" not in states.values()
 
+    def was_stopped(self) -> bool:
+        """Whether the master has been stopped at any time since this was asked last, though it may run again."""
+        # The kernel keeps it for the parent that a process was stopped or continued, until it is asked.
+        options = os.WSTOPPED | os.WCONTINUED | os.WNOHANG
+        found = False
+        while os.waitid(os.P_PID, self.master, options) is not None:
+            found = True
+        return found
+
     def close(self) -> None:
         """Kills all of it, stopped or not."""
         self._master.kill()

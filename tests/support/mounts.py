@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.support.waiting import wait_until
+
+HERE = Path(__file__).parent
 
 
 @contextlib.contextmanager
@@ -28,3 +33,34 @@ def bind(source: Path, place: Path) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@contextlib.contextmanager
+def overlay(lower: Path, place: Path, options: str = "") -> Iterator[Path]:
+    """An overlay filesystem on ``place``, which is made: what is in ``lower``, and whatever is changed beside it."""
+    upper, work = (place.with_name(f"{place.name}.{kind}") for kind in ("upper", "work"))
+    for directory in (lower, place, upper, work):
+        directory.mkdir(parents=True, exist_ok=True)
+    layers = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    subprocess.run(["mount", "-t", "overlay", "-o", ",".join(filter(None, (layers, options))), "o", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@contextlib.contextmanager
+def lying(kind: str, place: Path) -> Iterator[Path]:
+    """A FUSE filesystem on ``place``, which is made, that lies about exchanges: see ``lying.c`` for the kinds."""
+    source, program = place.with_name(f"{place.name}.source"), place.with_name("lying")
+    for directory in (source, place):
+        directory.mkdir(parents=True, exist_ok=True)
+    command = ["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-I/usr/include/fuse3", HERE / "lying.c", "-lfuse3"]
+    subprocess.run([*command, "-o", program], check=True)
+    with subprocess.Popen([program, kind, source, place]) as server:
+        wait_until(lambda: os.path.ismount(place) or server.poll() is not None, "the filesystem to be mounted")
+        assert server.poll() is None
+        try:
+            yield place
+        finally:
+            subprocess.run(["umount", "--lazy", place], check=True)

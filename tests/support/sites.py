@@ -40,6 +40,14 @@ def make_site(root: Path, name: str = "shop", **keys: Any) -> Site:
     return parse_document(name, document, Layout(root))
 
 
+def prepare_route(layout: Layout, name: str = "shop") -> None:
+    """What ``swapd init --strategy pinned`` writes, as far as it counts where there is no web server to ask."""
+    route = layout.route(name)
+    for path in (route.apache, route.map):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    route.apache.touch()
+
+
 def make_directories(site: Site, layout: Layout) -> Site:
     """The site's directories, without its live path."""
     records.make_state_directories(layout, site.name)
@@ -110,6 +118,8 @@ class Scratch:
         path = self.layout.site_file(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(tomli_w.dumps(document))
+        if keys.get("strategy") == "pinned":
+            prepare_route(self.layout, name)
         return path
 
     def live(self, name: str = "") -> Path:

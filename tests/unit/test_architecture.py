@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "swapd"
-# From the top down; what stands on one line is one room, whose modules may know each other. `demo` and `packing` are
-# what single commands are made of.
+# From the top down; what stands on one line is one room, whose modules may know each other. `checks`, `demo` and
+# `packing` are what single commands are made of.
 ROOMS = [
     {"cli", "__main__"},
     {"verbs"},
     {"commands"},
-    {"demo", "packing"},
+    {"checks", "demo", "packing"},
     {"daemon", "desk"},
     {"worker"},
-    {"deploy", "rollback", "recover"},
+    {"deploy", "rollback", "recover", "retention", "adopt", "rebuild"},
     {"ledger"},
     {"stages"},
     {"strategies"},

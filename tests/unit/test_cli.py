@@ -138,11 +138,24 @@ class TestCheck:
     def test_a_good_configuration(self, run: Run, layout: Layout) -> None:
         configure(layout)
         configure(layout, "blog")
-        assert run("check").out == "the configuration is good: blog, shop\n"
-        assert run("check", "shop").out == "the configuration is good: shop\n"
+        (layout.root / "www").mkdir()
+        assert run("check").out.startswith("the configuration is good: blog, shop\n")
+        done = run("check", "shop")
+        assert (done.status, done.out.splitlines()[0]) == (0, "the configuration is good: shop")
         document = run("check", "--json").json()
         assert (document["ok"], document["issues"]) == (True, [])
+        keys = {"site", "severity", "problem", "what", "why", "remedy", "facts"}
+        assert all(set(finding) == keys for finding in document["findings"])
         assert document["sites"]["shop"] == read_site(layout, "shop").document()
+
+    def test_what_the_next_deployment_would_fail_by(self, run: Run, layout: Layout) -> None:
+        configure(layout)
+        done = run("check", "shop")
+        assert (done.status, done.err) == (1, "")
+        assert "shop: error: " in done.out
+        assert "(no-parent)" in done.out
+        document = run("check", "--json").json()
+        assert (document["ok"], [finding["problem"] for finding in document["findings"]]) == (False, ["no-parent"])
 
     def test_no_site_yet(self, run: Run) -> None:
         done = run("check")
@@ -351,5 +364,5 @@ class TestStatusAndHistory:
         deployed.site_record("shop").write_text("half a rec")
         done = run("status")
         assert done.status == 1
-        assert str(deployed.site_record("shop")) in done.err
+        assert str(deployed.site_record("shop")) in done.out
         assert "Traceback" not in done.err

@@ -37,7 +37,6 @@ def the_issue(text: str) -> ConfigurationIssue:
 WRONG_VALUES = [
     ("strategy", '"swap"', '"exchange"'),
     ("strategy", "1", '"exchange"'),
-    ("strategy", '"pinned"', "exchange"),  # of the contract, and not of this version
     ("keep", "1", "2 or more"),
     ("keep", "2.5", "2 or more"),
     ("keep", "true", "2 or more"),
@@ -246,8 +245,6 @@ def test_an_unknown_key_and_what_was_meant(text: str, key: str, right: str) -> N
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("queue = 1", "queue"),
-        ('drift = "warn"', "drift"),
         ("pause.by = 'x'", "pause.by"),
         *((f"[{table}]", table) for table in ("hooks", "health", "database", "assets", "php", "balancer")),
     ],

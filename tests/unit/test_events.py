@@ -158,6 +158,7 @@ def test_every_function_makes_an_event_for_people_and_programs() -> None:
         "busy": [SHOP],
         "version": "1.0",
         "reason": "a reason",
+        "strategy": "symlink",
         "deployment": ended(Outcome.LIVE),
         "site": SHOP,
         "rules": Pause(PauseMode.AUTO, ("httpd", "apache2"), 1.0, "www-data", "apache2.service", "/usr/sbin/apache2"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from swapd.host.labels import has_labels, label
+from swapd.host.labels import has_labels, label, label_like
 from swapd.model.errors import Failed
 from tests.support.mounts import tmpfs
 from tests.support.trees import snapshot, write_tree
@@ -128,6 +128,22 @@ class TestLabels:
         with tmpfs(tmp_path / "small") as small:
             live, tree = write_tree(small / "live", {"a": "1"}), write_tree(small / "new", {"a": "2"})
             assert label(tree, live, go_on, "nonsense.swapd-test") == 0
+
+
+@pytest.mark.root
+def test_one_file_is_labelled_like_the_first_that_has_a_label(tmp_path: Path) -> None:
+    new, old, place = (tmp_path / name for name in ("new", "old", "place"))
+    new.touch()
+    place.mkdir()
+    label_like(new, (old, place), ATTRIBUTE)
+    assert marks(tmp_path) == {}
+    mark(place, ROOT)
+    label_like(new, (old, place), ATTRIBUTE)
+    assert marks(tmp_path) == {"place": ROOT, "new": ROOT}
+    old.touch()
+    mark(old, OWN)
+    label_like(new, (old, place), ATTRIBUTE)
+    assert marks(tmp_path)["new"] == OWN
 
 
 def test_it_is_one_look_where_there_is_no_selinux(tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from swapd.host.files import identify
 from swapd.host.renames import is_half_swapped, put_back
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed
+from swapd.model.layout import Layout
 from swapd.model.record import How, LiveRelease, SiteState, now
 from swapd.model.release import DeploymentId, ReleaseId, StagedRelease, Tree, is_release_id
 from swapd.stages import swap
 from swapd.stages.choose import choose
-from tests.support.sites import leftovers, make_site
+from tests.support.sites import leftovers, make_site, prepare_route
 from tests.support.trees import snapshot, texts, write_tree
 
 NEW = {"index.html": "new", "sub/page.html": "new"}
@@ -28,7 +29,7 @@ OLD = {"index.html": "old", "upload/photo.jpg": "precious"}
 RELEASE = ReleaseId("shop-2@222222222222")
 KEPT = ReleaseId("shop-1@111111111111")
 LIVES = ["missing", "directory", "kept link", "absolute link", "relative link", "dangling link"]
-STRATEGIES = ["auto", "symlink", "exchange", "rename"]
+STRATEGIES = ["auto", "symlink", "exchange", "rename", "pinned"]
 
 
 def make_live(site: Site, kind: str) -> Path | None:
@@ -56,6 +57,7 @@ def make_live(site: Site, kind: str) -> Path | None:
 
 def stage(site: Site, content: dict[str, str], release: ReleaseId = RELEASE) -> tuple[StagedRelease, DeploymentId]:
     """A staged release, as the stages before leave it."""
+    prepare_route(Layout(site.live.parents[1]))
     deployment = DeploymentId(str(uuid.uuid4()))
     tree = write_tree(site.releases / f".staging-{deployment}", content)
     return StagedRelease(release, (Tree(tree),)), deployment

@@ -12,17 +12,18 @@ import pytest
 from swapd.host.files import identify
 from swapd.model.config import Site
 from swapd.model.control import RollbackRequest
+from swapd.model.layout import Layout
 from swapd.model.record import LiveRelease, LiveTree, SiteState, now
 from swapd.model.release import DeploymentId, ReleaseId
 from swapd.stages import swap
 from swapd.stages.choose import choose
 from swapd.stages.recall import choose_release, recall
-from tests.support.sites import leftovers, make_site
+from tests.support.sites import leftovers, make_site, prepare_route
 from tests.support.trees import snapshot, texts, write_tree
 
 LIVE, KEPT = ReleaseId("shop-2@222222222222"), ReleaseId("shop-1@111111111111")
 NEW, OLD = {"index.html": "new", "sub/page.html": "new"}, {"index.html": "old", "upload/photo.jpg": "precious"}
-STRATEGIES = ["auto", "symlink", "exchange", "rename"]
+STRATEGIES = ["auto", "symlink", "exchange", "rename", "pinned"]
 PART = "bin"
 
 Plans = tuple[swap.Plan, ...]
@@ -34,6 +35,7 @@ class Kept:
     def __init__(self, root: Path, strategy: str, live: str, kept: str, *, several: bool = False) -> None:
         paths = [{"live": str(root / "other/place"), "part": PART}] if several else []
         self.site = make_site(root, strategy=strategy, path=paths)
+        prepare_route(Layout(root))
         for part in self.site.parts:
             part.live.parent.mkdir(parents=True)
             part.releases.mkdir()
@@ -84,6 +86,8 @@ def live_tree(part: Site) -> LiveTree:
 
 @pytest.fixture(params=[False, True], ids=["one", "several"])
 def kept(request: pytest.FixtureRequest, tmp_path: Path, strategy: str, live: str, tree: str) -> Kept:
+    if strategy == "pinned" and request.param:
+        pytest.skip("a route leads to one tree")
     return Kept(tmp_path, strategy, live, tree, several=request.param)
 
 

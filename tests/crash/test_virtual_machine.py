@@ -1,0 +1,186 @@
+"""The power of a whole machine is cut at random moments of continuous deployments, again and again.
+
+What is modelled: the machine's memory is lost, and of its disk's write cache what chance decides; what the filesystem
+flushed is there (``tests.crash.vm.disk``). Kernel, filesystem, swapd and its processes are the real ones. Each boot
+is the check of the last cut, before swapd is started, and the field of the next: swapd goes on by itself.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash.children import PROCESSORS, in_lanes
+from tests.crash.vm.disk import Disk
+from tests.crash.vm.image import Image, make_image
+from tests.crash.vm.machine import PATIENCE, Machine
+from tests.support.disks import MKFS
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(
+        platform.machine() != "x86_64", reason="Debian's cloud kernel for this processor has another name"
+    ),
+]
+
+SIZE = 512  # MiB; XFS wants 300 at least
+KINDS = ("ext4", "xfs", "btrfs")
+STRATEGIES = ("symlink", "exchange", "rename", "pinned")  # of sites that are called so
+CUTS = 5  # for each filesystem and strategy
+SECONDS = 270.0  # after which no further cut begins
+SECTORS = {"ext4": [], "xfs": ["-s", "size=4096"], "btrfs": []}
+
+
+class Lineage:
+    """One disk and all the machines that run on it, one after the other, until the power of each is cut."""
+
+    def __init__(self, image: Image, kind: str, sites: tuple[str, ...], directory: Path, seed: int) -> None:
+        self._image, self._kind, self._sites, self._directory = image, kind, sites, directory
+        self._source = random.Random(seed)
+        path = directory / "disk"
+        with path.open("wb") as file:
+            file.truncate(SIZE << 20)
+        subprocess.run([*MKFS[kind], *SECTORS[kind], path], check=True, stdout=subprocess.DEVNULL)
+        self._disk = Disk(path)
+        self._allowed = {
+            site: [f"{site}-by-hand"] for site in sites
+        }  # the last that was told to be live, and later ones
+        self.failures: list[str] = []
+        self.story: list[str] = []
+        self._pace = 5.0  # seconds that a deployment takes in there
+        self.boots = 0
+
+    def live_through(self, cuts: int, deadline: float) -> None:
+        """So many cuts, or fewer when time is up; and a last boot to see what the last of them left."""
+        for number in range(cuts + 1):
+            is_last = number == cuts or (number > 0 and time.monotonic() > deadline)
+            self._boot(is_last=is_last)
+            if is_last or self.failures:
+                break
+
+    def _boot(self, *, is_last: bool) -> None:
+        self.boots += 1
+        console = self._directory / f"console-{self.boots}"
+        machine = Machine(self._image, self._disk, self._kind, console, sites=",".join(self._sites), boot=self.boots)
+        self._machine, self._gone_on, self._dropped = machine, set[str](), dict[str, float]()
+        try:
+            self._hear(lambda event: event == "started")
+            if is_last:
+                self._hear(lambda _: self._gone_on == set(self._sites))
+            elif self._source.random() < 0.75:
+                self._hear(lambda _: self._gone_on == set(self._sites))
+                self._linger(self._source.uniform(0, 1.5 * self._pace))
+            else:  # amid what swapd does with what the last cut left
+                self._linger(self._source.uniform(0, self._pace))
+        except AssertionError as error:
+            self.failures.append(f"{error}")
+        finally:
+            for event in machine.cut():
+                self._take(event)
+            self.story.append(f"boot {self.boots}: {self._disk.cut(self._source)}")
+        if self.failures:
+            self.failures.append(
+                f"{self._kind}, boot {self.boots}:\n" + "\n".join([*self.story, machine.console_text()])
+            )
+
+    def _hear(self, is_it: Callable[[str], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not self.failures:
+            event = self._machine.next_event(deadline)
+            assert event is not None, f"nothing more was heard for {PATIENCE:g} s after: {self.story[-3:]}"
+            self._take(event)
+            if is_it(event["event"]):
+                return
+
+    def _linger(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while (event := self._machine.next_event(deadline)) is not None:
+            self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        self.story.append(f"{time.monotonic():.1f} {event}")
+        match event["event"]:
+            case "checked":
+                for site, found in event["sites"].items():
+                    self._judge(site, found)
+            case "dropped":
+                self._allowed[event["site"]].append(event["mark"])
+                self._dropped[event["site"]] = time.monotonic()
+            case "ended" | "resumed":
+                self._end(event)
+            case "broken" | "off":
+                self.failures.append(f"the machine: {event}")
+
+    def _judge(self, site: str, found: dict[str, Any]) -> None:
+        """What stands there after a cut, before swapd has done anything about it."""
+        is_between_renames = site == "rename" and found["live"] == "nothing"
+        if found["live"] not in self._allowed[site] and not is_between_renames:
+            self.failures.append(f"{site}: live is {found['live']}, and not of {self._allowed[site]}")
+        # The live path follows the route; whatever it leads to until then is whole.
+        if found["path"].startswith("[") or (found["path"] == "nothing" and not is_between_renames):
+            self.failures.append(f"{site}: the live path is {found['path']}")
+        for release, mark in found["kept"].items():
+            if mark != release.partition("@")[0] and not release.startswith("adopted@"):
+                self.failures.append(f"{site}: the kept release {release} is {mark}")
+
+    def _end(self, event: dict[str, Any]) -> None:
+        site, mark, outcome = event["site"], event["mark"], event["outcome"]
+        if outcome in ("live", "unchanged"):
+            # What has been told to be live stays so, whatever comes.
+            last = len(self._allowed[site]) - 1 - self._allowed[site][::-1].index(mark)
+            self._allowed[site] = self._allowed[site][last:]
+            self._gone_on.add(site)
+            if event["event"] == "ended":
+                self._pace = time.monotonic() - self._dropped[site]
+        elif event["event"] == "ended":
+            self.failures.append(f"{site}: {mark} ended otherwise: {outcome}")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return make_image(tmp_path_factory.mktemp("vm"))
+
+
+def check_cuts(image: Image, directory: Path, cuts: int, seconds: float) -> None:
+    """So many cuts for each filesystem and strategy, or as many as there is time for."""
+    seed = int(os.environ.get("SOAK_SEED", random.randrange(1 << 32)))
+    print(f"SOAK_SEED={seed}")
+    cases = [(kind, strategy) for strategy in STRATEGIES for kind in KINDS]
+    begin = time.monotonic()
+
+    def live(number: int) -> list[str]:
+        kind, strategy = cases[number]
+        place = directory / f"{kind}-{strategy}"
+        place.mkdir()
+        lineage = Lineage(image, kind, (strategy,), place, seed + number)
+        turns = -(-len(cases) // PROCESSORS)
+        lineage.live_through(cuts, begin + seconds * (number // PROCESSORS + 1) / turns)
+        (place / "disk").unlink()
+        (place / "cuts").write_text(str(lineage.boots - 1))
+        return lineage.failures
+
+    failures = in_lanes(live, len(cases))
+    assert not failures, "\n".join(failures)
+    done = {f"{kind}-{strategy}": (directory / f"{kind}-{strategy}/cuts").read_text() for kind, strategy in cases}
+    print(f"cuts in {time.monotonic() - begin:.0f} s: {done}")
+    assert "0" not in done.values(), done
+
+
+@pytest.mark.timeout(1200)
+def test_the_power_is_cut_at_random_moments(image: Image, tmp_path: Path) -> None:
+    """Some twenty times for each filesystem, as long as there is time."""
+    check_cuts(image, tmp_path, CUTS, SECONDS)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(6 * 3600)
+def test_the_power_is_cut_hundreds_of_times(image: Image, tmp_path: Path) -> None:
+    check_cuts(image, tmp_path, int(os.environ.get("SOAK_CUTS", "34")), 5.5 * 3600)
