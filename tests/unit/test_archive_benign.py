@@ -67,6 +67,7 @@ def counted(found: dict[str, Node]) -> Extracted:
         directories=sum(stat.S_ISDIR(node.mode) for node in found.values()),
         links=len(regular) - len(firsts) + sum(stat.S_ISLNK(node.mode) for node in found.values()),
         bytes=sum(len(node.content or b"") for node in firsts.values()),
+        newest=max((node.mtime for node in firsts.values() if node.mtime is not None), default=None),
     )
 
 
