@@ -39,7 +39,7 @@ class Shop:
             self.site.name,
             outcome,
             now(),
-            NAME,
+            file_name=NAME,
             is_dropped=True,
             fingerprint=state,
             problem=problem,
