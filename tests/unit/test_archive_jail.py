@@ -413,7 +413,7 @@ LIES: dict[str, Callable[[int], Any]] = {
     "an empty answer": lambda _: {},
     "too little": lambda _: {"extracted": [1]},
     "an empty rejection": lambda _: {"rejected": []},
-    "too early": lambda _: {"extracted": [1, 1, 1, 1], "is_at_end": False},
+    "too early": lambda _: {"extracted": [1, 1, 1, 1, 1], "is_at_end": False},
 }
 
 
