@@ -64,7 +64,7 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
             return ledger.end_unchanged()
         strategies = [choose(part).strategy for part in site.parts]
         ledger.enter(Stage.EXTRACT)
-        admit(verified, site)
+        admit(verified, site, lambda: _keep_going(ledger))
         report = _reporter(ledger, Stage.EXTRACT, tarball.size)
         extracted = extract(verified, site, ledger.deployment.id, report)
     if site.verify.newer_only:
