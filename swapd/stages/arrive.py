@@ -9,6 +9,7 @@ Facts that this stage rests on:
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -34,6 +35,8 @@ from swapd.model.sidecars import has_digest, has_signature, kinds_beside
 
 # Names under which clients keep what they have not finished: rsync, WinSCP, curl and browsers, editors.
 UNFINISHED = (".part", ".filepart", ".tmp", "~")
+# Gone meanwhile; or a mount of an uploader's by FUSE, at which not even root may look, or whose program has ended.
+UNSEEN = (errno.ENOENT, errno.EACCES, errno.ENOTCONN)
 # How often a file that somebody has open, or that waits for something, is looked at again without an event, seconds.
 PATIENCE = 5.0
 
@@ -78,8 +81,9 @@ def scan(incoming: Path) -> list[Seen]:
         for entry in listing:
             try:
                 statuses[entry.name] = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
+            except OSError as error:
+                if error.errno not in UNSEEN:
+                    raise
     listed = read_sums(incoming) if SUMS in statuses else {}
     seen = []
     for name, status in statuses.items():
