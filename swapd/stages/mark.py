@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import time
-import tomllib
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -21,9 +21,19 @@ from swapd.host.files import fingerprint, opened, opened_directory
 from swapd.host.sidecars import read_sums_text
 from swapd.model.errors import Rejected
 from swapd.model.record import Deployment, Marker, now
-from swapd.model.release import MARKER_SUFFIXES, Digest, Fingerprint, Outcome, Sidecar, SidecarKind, is_tarball
+from swapd.model.release import (
+    MARKER_SUFFIXES,
+    RELEASE_ID,
+    Digest,
+    Fingerprint,
+    Outcome,
+    Sidecar,
+    SidecarKind,
+    is_tarball,
+)
 from swapd.model.sidecars import parse_sums
 
+_RELEASE_LINE = re.compile(rf'^release = "({RELEASE_ID.pattern})"$', re.MULTILINE)
 NAME_MAX = 255  # bytes of a file name, limits.h
 TEMPORARY = ".swapd-"  # hidden from every look at the drop directory
 ASIDE = "~aside~"
@@ -189,12 +199,18 @@ def remove_old_markers(incoming: Path, kept: Collection[str]) -> None:
 
 
 def _read_release(directory: int, name: str) -> str | None:
+    """The release that a marker of ours is about.
+
+    An uploader may have written the file: a reader of TOML takes half a minute for the worst that fits in there, or
+    runs out of stack.
+    """
     try:
         with opened(directory, name) as (descriptor, _):
-            release = tomllib.loads(os.read(descriptor, 1 << 16).decode()).get("release")
-    except (OSError, Rejected, UnicodeDecodeError, tomllib.TOMLDecodeError):
+            text = os.read(descriptor, 1 << 16).decode(errors="replace")
+    except (OSError, Rejected):
         return None
-    return release if isinstance(release, str) else None
+    found = _RELEASE_LINE.search(text)
+    return found[1] if found else None
 
 
 def _remove(directory: int, name: str) -> None:
