@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,14 @@ from swapd.host.configuration import read_sites
 from swapd.host.eventlog import EventLog
 from swapd.host.notify import Notifier
 from swapd.host.resume import resume_for_stopped
-from swapd.host.watch import Watch
+from swapd.host.watcher import Watcher
 from swapd.ledger import Context
 from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import ConfigurationError, Failed
 from swapd.model.layout import Layout
 from swapd.model.record import Marker, now
-from swapd.model.release import Outcome, SiteName, Upload, is_tarball, printable
+from swapd.model.release import Fingerprint, Outcome, SiteName, Upload, is_tarball, printable
 from swapd.model.status import status_line
 from swapd.recover import resume
 from swapd.stages.arrive import look
@@ -55,19 +57,11 @@ class Daemon:
         self._trouble = ""
         self._not_resumed = ""
         self._is_stopping = False
-        self._must_look = True
-        self._is_flagged = False
         self._unwatched: dict[Path, str] = {}
         self._desks: dict[SiteName, SiteDesk] = {}
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._watch = Watch(self._raise_flag)
+        self._watch = Watcher()
         self._set_sites(read_sites(layout))
-
-    def _raise_flag(self) -> None:
-        """From watchdog's threads. One byte at a time, so that the pipe always has room for a signal's."""
-        if not self._is_flagged:
-            self._is_flagged = True
-            os.write(self._woken, b"e")
 
     def _set_sites(self, sites: dict[SiteName, Site]) -> None:
         desks = {}
@@ -94,10 +88,9 @@ class Daemon:
         self._unwatched = dict(self._watch.unwatched)
         for desk in self._desks.values():
             why = self._watch.missing.get(desk.site.incoming) or ""
-            was, desk.lost = desk.lost, f"its drop directory {desk.site.incoming} is lost: {why}" if why else ""
-            if why and desk.lost != was:
-                self._log.emit(events.drop_directory_lost(desk.site.name, str(desk.site.incoming), why))
-        self._must_look = True
+            if why:
+                self._lose(desk, why)
+            desk.look_at = 0.0
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; ends when every worker has."""
@@ -105,7 +98,9 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)  # the byte in the wake-up pipe is what is handled
         self._selector.register(self._wake, selectors.EVENT_READ)
+        self._selector.register(self._watch.flags, selectors.EVENT_READ)
         self._resume()
+        gc.freeze()  # what workers share with us stays shared: a collection would touch, and so copy, all of it
         self._log.emit(events.started(list(self._desks), __version__))
         self._notifier.ready()
         try:
@@ -121,10 +116,10 @@ class Daemon:
         present = time.monotonic()
         for desk in self._desks.values():
             with self._keeping(desk):
-                if self._must_look or present >= desk.look_at:
-                    self._look(desk, present)
+                if present >= desk.looks_at:
+                    with desk.looking():
+                        self._look(desk, present)
                 self._tend(desk, present)
-        self._must_look = False
         if present >= self._rescan_at:
             self._rescan_at = present + RESCAN
             self._look_after()
@@ -178,20 +173,27 @@ class Daemon:
         if desk.site.incoming in self._watch.missing:
             desk.look_at = present + RESCAN
             return
+        known = {upload.file_name for upload in (*desk.queue, *([desk.current] if desk.current else []))}
         try:
-            ready, again, gone = look(desk.arrivals, desk.site)
+            ready, again, gone = look(desk.arrivals, desk.site, known)
         except OSError as error:
-            desk.lost = f"its drop directory {desk.site.incoming} cannot be read: {error.strerror}"
+            self._lose(desk, error.strerror or str(error))
             desk.look_at = present + RESCAN
             return
+        desk.lost = ""
         longest = POLL if desk.site.incoming in self._watch.unwatched else RESCAN
         desk.look_at = present + min(longest, again if again is not None else longest)
-        known = {upload.file_name for upload in (*desk.queue, *([desk.current] if desk.current else []))}
         desk.queue = deque(self._refreshed(desk, ready))
         desk.queue.extend(upload for upload in ready if upload.file_name not in known)
         desk.gone += gone
         desk.read_live()  # which a command may have changed
         self._mark_waiting(desk)
+
+    def _lose(self, desk: SiteDesk, why: str) -> None:
+        """The drop directory cannot be looked at, which is said when it becomes so."""
+        if not desk.lost:
+            self._log.emit(events.drop_directory_lost(desk.site.name, str(desk.site.incoming), why))
+        desk.lost = f"its drop directory {desk.site.incoming} is lost: {why}"
 
     @staticmethod
     def _refreshed(desk: SiteDesk, ready: list[Upload]) -> list[Upload]:
@@ -221,15 +223,18 @@ class Daemon:
         """Starts a worker where there is work for one, and keeps it busy."""
         wanted = bool(desk.queue) or desk.must_recover
         if desk.worker is None and wanted and present >= desk.not_before:
-            desk.start_worker()
-            if desk.worker is not None and desk.worker.stdout is not None:
-                os.set_blocking(desk.worker.stdout.fileno(), False)
+            try:
+                desk.start_worker()
+            except OSError as error:
+                desk.not_before = present + RESTART_DELAY
+                self._log.emit(events.degraded(f"no worker can be started: {error.strerror}", desk.site.name))
+            if desk.worker is not None:
                 self._selector.register(desk.worker.stdout, selectors.EVENT_READ, desk)
         desk.hand_over()
 
     def _patience(self) -> float:
         present = time.monotonic()
-        waits = [desk.look_at - present for desk in self._desks.values()]
+        waits = [desk.looks_at - present for desk in self._desks.values()]
         waits += [
             d.not_before - present for d in self._desks.values() if d.worker is None and (d.queue or d.must_recover)
         ]
@@ -249,21 +254,26 @@ class Daemon:
         for key, _ in self._selector.select(patience):
             if key.fileobj == self._wake:
                 self._handle(os.read(self._wake, 65536))
+            elif key.fileobj == self._watch.flags:
+                self._take_flags()
             else:
                 with self._keeping(key.data):
                     self._hear(key.data)
 
     def _handle(self, bytes_: bytes) -> None:
-        """The wake-up pipe's bytes: signal numbers, and ``e`` for an event in a drop directory."""
+        """The wake-up pipe's bytes: signal numbers."""
         if signal.SIGTERM in bytes_ or signal.SIGINT in bytes_:
             self._is_stopping = True
         if signal.SIGHUP in bytes_:
             self._reload()
         if signal.SIGCHLD in bytes_:
             self._resume_for_stopped()
-        if ord("e") in bytes_:
-            self._is_flagged = False
-            self._must_look = True
+
+    def _take_flags(self) -> None:
+        flagged = set(self._watch.take_flags())
+        for desk in self._desks.values():
+            if desk.site.incoming in flagged:
+                desk.look_at = 0.0
 
     def _reload(self) -> None:
         self._notifier.reloading()
@@ -280,7 +290,7 @@ class Daemon:
 
     def _hear(self, desk: SiteDesk) -> None:
         """A worker's reports, or its end."""
-        if desk.worker is None or desk.worker.stdout is None:
+        if desk.worker is None:
             return
         chunk = desk.worker.stdout.read()
         if chunk:
@@ -309,20 +319,20 @@ class Daemon:
     @staticmethod
     def _take_outcome(desk: SiteDesk, upload: Upload, report: dict[str, Any]) -> None:
         if not report["is_retried"]:
-            # Also what went live: should its file not be removable, it is not deployed for ever.
-            desk.arrivals.answer(upload)
+            # Also what went live: should its file not be removable, it is not deployed for ever. And as it was claimed,
+            # which may be later than it was seen.
+            claimed = Fingerprint(*report["fingerprint"]) if report["fingerprint"] else upload.fingerprint
+            desk.arrivals.answer(replace(upload, fingerprint=claimed))
             desk.note_needed(upload, report["needed"])
         is_bad = report["outcome"] in (Outcome.REJECTED.value, Outcome.FAILED.value)
         desk.trouble = f"{printable(upload.file_name)} {report['outcome']}: {report['reason']}" if is_bad else ""
 
     def _bury(self, desk: SiteDesk) -> None:
         """The worker has ended: in order, or by a crash that its successor recovers from."""
-        if desk.worker is None or desk.worker.stdout is None or desk.worker.stdin is None:
+        if desk.worker is None:
             return
         self._selector.unregister(desk.worker.stdout)
-        desk.worker.stdout.close()
-        if not desk.worker.stdin.closed:
-            desk.worker.stdin.close()
+        desk.worker.close()
         status = desk.worker.wait()
         if desk.current is not None or not desk.is_ready or status != 0:
             how = f"signal {-status}" if status < 0 else f"exit status {status}"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
+import os
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from swapd import worker
 from swapd.host import records
-from swapd.host.programs import own_program
+from swapd.host.coprocess import Coprocess
 from swapd.host.room import read_room
 from swapd.ledger import is_retried
 from swapd.model.config import Site
@@ -23,7 +25,8 @@ from swapd.model.room import RoomNeeded
 from swapd.model.status import SiteStatus
 from swapd.stages.arrive import Answer, Arrivals
 from swapd.stages.prune import has_leftovers
-from swapd.worker import upload_document
+
+LEISURE = 9.0  # between two looks at a drop directory, for one that a look takes
 
 
 class SiteDesk:
@@ -36,7 +39,7 @@ class SiteDesk:
         self.arrivals = self._new_arrivals()
         self.queue: deque[Upload] = deque()
         self.current: Upload | None = None
-        self.worker: subprocess.Popen[bytes] | None = None
+        self.worker: Coprocess | None = None
         self.is_ready = False
         self.must_recover = False
         self.is_recovering = False
@@ -50,11 +53,27 @@ class SiteDesk:
         self.lost = ""  # what is wrong with the drop directory
         self.live: LiveRelease | None = None
         self._live_written = -1
-        self.look_at = 0.0
+        self.look_at = 0.0  # of time.monotonic(): when to look at the drop directory, as soon as that may be
+        self._rests_until = 0.0
         self.buffer = b""
         self.gone: list[str] = []  # names of answered uploads that their owners removed
         self.marked: dict[str, str] = {}  # why each upload that has a pending marker of ours waits
         self.read_live()
+
+    @property
+    def looks_at(self) -> float:
+        """When its drop directory is looked at next, of time.monotonic()."""
+        return max(self.look_at, self._rests_until)
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """A look: the next one comes after nine times as long, so that a crowd of uploads is not stared at."""
+        begin = time.monotonic()
+        try:
+            yield
+        finally:
+            end = time.monotonic()
+            self._rests_until = end + LEISURE * (end - begin)
 
     def find_crashed(self) -> None:
         """Sees whether somebody, perhaps a command, left a deployment without outcome; cheap where nothing changed."""
@@ -117,38 +136,27 @@ class SiteDesk:
 
     def retire_worker(self) -> None:
         """No further upload for the worker that runs: it ends after the one it has."""
-        if self.worker is not None and self.worker.stdin is not None:
+        if self.worker is not None:
             self.worker.stdin.close()
 
     def start_worker(self) -> None:
-        """Starts the site's worker, which recovers first."""
-        self.worker = subprocess.Popen(
-            # Unbuffered: what a dead worker did not read must not come back when its pipe is closed.
-            own_program("swapd.worker"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
+        """Starts the site's worker, which recovers first. ``OSError`` when there can be no further process."""
+        site, layout = self.site, self._layout
+        self.worker = Coprocess(site.name, lambda: worker.work(site, layout))
+        os.set_blocking(self.worker.stdout.fileno(), False)
         self.is_ready, self.buffer = False, b""
         self.is_recovering, self.must_recover = self.must_recover, False
-        self._send({"root": str(self._layout.root), "site": self.site.name, "configuration": self.site.document()})
-
-    def _send(self, document: dict[str, Any]) -> None:
-        if self.worker is not None and self.worker.stdin is not None:
-            try:
-                self.worker.stdin.write(json.dumps(document).encode() + b"\n")
-            except BrokenPipeError:
-                pass  # it died: its end of output says so
 
     def hand_over(self) -> None:
         """Gives the worker its next upload, or ends it when there is none."""
-        if self.worker is None or self.worker.stdin is None or not self.is_ready or self.current is not None:
+        if self.worker is None or not self.is_ready or self.current is not None:
             return
         if self.worker.stdin.closed:
             return  # it is on its way out; its successor goes on
         if self.queue:
             self.current = self.queue.popleft()
-            self._send(upload_document(self.current))
+            with contextlib.suppress(BrokenPipeError):  # it died: its end of output says so
+                self.worker.stdin.write(json.dumps(worker.upload_document(self.current)).encode() + b"\n")
         else:
             self.retire_worker()
 

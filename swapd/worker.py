@@ -1,8 +1,8 @@
-"""The process that deploys to one site on the daemon's behalf: ``python -m swapd.worker``.
+"""The process that deploys to one site on the daemon's behalf, which it is forked from.
 
 A process of its own for each site that has work, so that one site's extraction never holds up another site, nor
-lengthens its pause. It speaks lines of JSON: its configuration and the uploads to take up come on standard input;
-how it goes is said on standard output. It ends at the end of its input, or after SIGTERM.
+lengthens its pause. It speaks lines of JSON: the uploads to take up come on standard input; how it goes is said on
+standard output. It ends at the end of its input, or after SIGTERM.
 """
 
 from __future__ import annotations
@@ -11,20 +11,16 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import time
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, astuple
 from typing import Any, TextIO
 
 from swapd.deploy import deploy, prune_releases
 from swapd.host import records
 from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
-from swapd.host.linux import prctl_set_name, settle_process
 from swapd.ledger import Context, is_retried
 from swapd.model.config import Site
-from swapd.model.config_parser import parse_document
 from swapd.model.errors import Busy, Failed, NotComplete
 from swapd.model.events import degraded
 from swapd.model.layout import Layout
@@ -47,7 +43,7 @@ def upload_document(upload: Upload) -> dict[str, Any]:
 
 
 def _numbers(state: Fingerprint) -> list[int]:
-    return [state.device, state.inode, state.size, state.mtime_ns, state.ctime_ns]
+    return list(astuple(state))
 
 
 def _upload(site: Site, document: dict[str, Any]) -> Upload:
@@ -114,6 +110,7 @@ class Worker:
                 outcome=deployment.outcome.value,
                 reason=deployment.reason,
                 is_retried=is_retried(deployment),
+                fingerprint=_numbers(deployment.fingerprint) if deployment.fingerprint else None,
                 needed=asdict(deployment.needed) if deployment.needed else None,
             )
 
@@ -135,13 +132,8 @@ class Worker:
                 prune_releases(self._site, self._context)
 
 
-def main() -> None:
-    """Reads the site from the first line and works."""
-    settle_process()
-    first = json.loads(sys.stdin.readline())
-    layout = Layout(Path(first["root"]))
-    site = parse_document(first["site"], first["configuration"], layout)
-    prctl_set_name(f"swapd {site.name}")  # what ps and top show
+def work(site: Site, layout: Layout) -> None:
+    """All of a worker's life."""
     # Nothing but reports may reach the daemon's pipe.
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -150,8 +142,5 @@ def main() -> None:
     worker = Worker(site, layout, EventLog(layout), output)
     signal.signal(signal.SIGTERM, worker.cancel)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's interrupt: the daemon decides
-    worker.run(sys.stdin)
-
-
-if __name__ == "__main__":
-    main()
+    with open(0, encoding="utf-8", closefd=False) as requests:
+        worker.run(requests)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from swapd.model.layout import Layout
 from swapd.model.record import Deployment
 from swapd.model.release import Outcome, Stage, Upload, printable
 from swapd.stages.arrive import scan
+from swapd.stages.mark import announce
 
 STATUSES = {
     Outcome.LIVE: ExitStatus.DONE,
@@ -57,7 +57,7 @@ def command(layout: Layout, site: str, file: Path, patience: float, as_json: boo
     except NotComplete as error:
         raise Failed(error.problem, error.message, error.hint) from error
     with suppress(OSError):
-        os.utime(configured.incoming)  # an event by which a daemon that runs sees that something else is live
+        announce(configured.incoming)
     _print(deployment, as_json)
     return STATUSES[deployment.outcome]
 

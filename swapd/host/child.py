@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import os
 import signal
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NoReturn
 
 from swapd.host import linux
@@ -36,18 +36,12 @@ class Child:
         # With root's uid it could fork, and what it left behind could still write: that becomes ours, and ends with it.
         self._was_subreaper = linux.prctl_set_child_subreaper(True)
         self._others = _children()
-        # No signal is to find the child with our handlers.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            self.pid = os.fork()
-            if self.pid == 0:
-                _be_child(name, work, {*keep, self._words}, self._words, mask)
+            self.pid = fork(name, work, keep, {2: self._words})
         except OSError:
             linux.prctl_set_child_subreaper(self._was_subreaper)
             os.close(self._words)
             raise
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def kill(self) -> None:
         """Ends it if it still runs."""
@@ -88,7 +82,30 @@ class Child:
         os.close(self._words)
 
 
-def _be_child(name: str, work: Callable[[], None], keep: set[int], words: int, mask: Collection[int]) -> NoReturn:
+def fork(name: str, work: Callable[[], None], keep: Collection[int], standard: Mapping[int, int]) -> int:
+    """A child that does ``work`` and then ends with 0; its pid. ``OSError`` when there can be no further process.
+
+    Of our descriptors it has those in ``keep``, and for 0, 1 and 2 what ``standard`` says; those of the three that are
+    in neither lead nowhere. Whoever calls this has one thread only.
+    """
+    # No signal is to find the child with our handlers.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _be_child(name, work, keep, standard, mask)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _be_child(
+    name: str,
+    work: Callable[[], None],
+    keep: Collection[int],
+    standard: Mapping[int, int],
+    mask: Collection[int],
+) -> NoReturn:
     """All of the child's life. It never returns into what its parent was doing, and flushes none of its buffers."""
     status = UNEXPECTED
     try:
@@ -96,12 +113,13 @@ def _be_child(name: str, work: Callable[[], None], keep: set[int], words: int, m
         # Its parent decides what becomes of it, also when a terminal or systemd signals all of them.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         linux.prctl_set_name(f"swapd {name}")  # what ps and top show
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        for standard, target in ((0, nowhere), (1, nowhere), (2, words)):
-            if standard not in keep:
-                os.dup2(target, standard)
+        for descriptor in (0, 1, 2):
+            if descriptor in standard or descriptor not in keep:
+                os.dup2(standard.get(descriptor, nowhere), descriptor)
         _close_all_but({0, 1, 2, *keep})
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         work()

@@ -22,7 +22,9 @@ class EventLog:
         """``is_command``: not one of the unit's own processes, and yet part of what ``journalctl -u swapd`` tells."""
         self._fields = {"OBJECT_SYSTEMD_UNIT": "swapd.service"} if is_command else {}
         self._journal = open_journal(socket_path=NATIVE_SOCKET if layout.is_host else None, describe=_describe_dropped)
-        logging.basicConfig(level=logging.INFO, handlers=[JournalHandler(self._journal)])
+        root = logging.getLogger()
+        root.setLevel(logging.INFO)
+        root.handlers = [JournalHandler(self._journal)]  # and not those of whom we were forked from
 
     def emit(self, event: Event) -> None:
         """Never blocks and never raises; what the journal does not take is counted and reported later."""

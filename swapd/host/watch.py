@@ -18,6 +18,8 @@ from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
+from swapd.model.release import MARKER_SUFFIXES, NEWS, OWN
+
 # How long a watcher's threads are waited for at the end, seconds.
 JOIN_PATIENCE = 2.0
 
@@ -25,22 +27,27 @@ JOIN_PATIENCE = 2.0
 class _Flag(FileSystemEventHandler):
     """Says that something happened in a drop directory."""
 
-    def __init__(self, raise_flag: Callable[[], None]) -> None:
+    def __init__(self, directory: Path, raise_flag: Callable[[Path], None]) -> None:
+        self._directory = directory
         self._raise = raise_flag
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        # Reading a file, as swapd itself does, is no news; nor is each write of an upload that goes on.
-        # A change of the directory's own times is how a command says that it has deployed: "attrib" from watchdog 7 on,
-        # before that "modified", which each write of a file is, too.
-        is_directory_changed = event.event_type == "modified" and event.is_directory
-        if event.event_type in ("created", "moved", "closed", "deleted", "attrib") or is_directory_changed:
-            self._raise()
+        # Reading a file, as swapd itself does, is no news; nor is each write of an upload that goes on. To say that the
+        # directory has changed is watchdog's own, after each event that names an entry of it.
+        if event.event_type in ("created", "moved", "closed", "deleted", "attrib") and not self._is_ours(event):
+            self._raise(self._directory)
+
+    def _is_ours(self, event: FileSystemEvent) -> bool:
+        """Whether swapd has made or removed the entry itself: a look at each of its markers would find nothing new."""
+        paths = (event.src_path, getattr(event, "dest_path", ""))
+        names = [os.path.basename(os.fsdecode(path)) for path in paths if path]
+        return all((name.startswith(OWN) and name != NEWS) or name.endswith(MARKER_SUFFIXES) for name in names)
 
 
 class Watch:
-    """Watches drop directories and calls ``raise_flag``, from another thread, when something happens in one."""
+    """Watches drop directories and calls ``raise_flag`` with one, from another thread, when something happens in it."""
 
-    def __init__(self, raise_flag: Callable[[], None]) -> None:
+    def __init__(self, raise_flag: Callable[[Path], None]) -> None:
         self._raise_flag = raise_flag
         self._observer: BaseObserver | None = None
         self._watched: dict[Path, tuple[int, int]] = {}
@@ -67,14 +74,13 @@ class Watch:
                 self.unwatched[directory] = error.strerror or str(error)
                 continue
             self._watched[directory] = identity
-        self._raise_flag()
 
     def _schedule(self, directory: Path) -> None:
         if self._observer is None:
             observer = Observer()
             observer.start()
             self._observer = observer
-        self._observer.schedule(_Flag(self._raise_flag), str(directory), recursive=False)
+        self._observer.schedule(_Flag(directory, self._raise_flag), str(directory), recursive=False)
 
     def find_trouble(self) -> str | None:
         """Why the watch must be set up anew, or None while it works."""

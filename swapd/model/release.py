@@ -44,6 +44,8 @@ class Outcome(Enum):
 
 
 MARKER_SUFFIXES = tuple(f".{outcome.value}" for outcome in Outcome)
+OWN = ".swapd-"  # what swapd's temporary files in a drop directory begin with: hidden from every look at it
+NEWS = f"{OWN}news"  # made and removed by a command that has deployed
 
 
 class Compression(Enum):

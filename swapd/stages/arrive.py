@@ -9,17 +9,18 @@ Facts that this stage rests on:
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from swapd.host.files import fingerprint
+from swapd.host.files import fingerprint, opened, opened_directory
+from swapd.host.linux import has_writer
 from swapd.host.sidecars import read_sums
 from swapd.model.config import Require, Site
+from swapd.model.errors import Rejected
 from swapd.model.release import (
     MARKER_SUFFIXES,
     SIDECAR_SUFFIXES,
@@ -35,10 +36,10 @@ from swapd.model.sidecars import has_digest, has_signature, kinds_beside
 
 # Names under which clients keep what they have not finished: rsync, WinSCP, curl and browsers, editors.
 UNFINISHED = (".part", ".filepart", ".tmp", "~")
-# Gone meanwhile; or a mount of an uploader's by FUSE, at which not even root may look, or whose program has ended.
-UNSEEN = (errno.ENOENT, errno.EACCES, errno.ENOTCONN)
 # How often a file that somebody has open, or that waits for something, is looked at again without an event, seconds.
 PATIENCE = 5.0
+
+UNKNOWN = os.stat_result((stat.S_IFREG, *[0] * 9))  # of a file that cannot be looked at
 
 Answer = tuple[Fingerprint | None, tuple[Sidecar, ...]]  # of an upload and of its sidecars
 
@@ -81,9 +82,10 @@ def scan(incoming: Path) -> list[Seen]:
         for entry in listing:
             try:
                 statuses[entry.name] = entry.stat(follow_symlinks=False)
-            except OSError as error:
-                if error.errno not in UNSEEN:
-                    raise
+            except FileNotFoundError:
+                continue
+            except OSError:
+                statuses[entry.name] = UNKNOWN  # whoever takes it up says what is wrong: it holds up no other
     listed = read_sums(incoming) if SUMS in statuses else {}
     seen = []
     for name, status in statuses.items():
@@ -169,6 +171,13 @@ class Arrivals:
             waiting.retry_at = now + PATIENCE
             waiting.reason = reason
 
+    def hold(self, upload: Upload, reason: str) -> None:
+        """It is ready but for what cannot be seen from values: to be looked at again, with ``PATIENCE`` or an event."""
+        waiting = self._waiting.get(upload.file_name)
+        if waiting is not None:
+            waiting.reason = reason
+            self._next_look = PATIENCE if self._next_look is None else min(self._next_look, PATIENCE)
+
     def answer(self, upload: Upload) -> None:
         """It was rejected or failed as it is: not again before it, or a sidecar of it, changes."""
         self._answered[recorded_name(upload.file_name)] = (upload.fingerprint, upload.sidecars)
@@ -196,12 +205,41 @@ class Arrivals:
         return self._next_look
 
 
-def look(arrivals: Arrivals, site: Site) -> tuple[list[Upload], float | None, list[str]]:
-    """Looks at the site's drop directory.
+def look(arrivals: Arrivals, site: Site, known: Collection[str] = ()) -> tuple[list[Upload], float | None, list[str]]:
+    """Looks at the site's drop directory. ``known``: names of uploads that were found ready before.
 
     Returns what is ready, after how many seconds to look again at the latest, and which answered uploads are gone.
     """
     seen = scan(site.incoming)
     now, wall = time.monotonic(), time.time()
-    ready = arrivals.update(seen, site, now, wall)
+    ready = []
+    for upload in arrivals.update(seen, site, now, wall):
+        name = None if upload.file_name in known else _find_open(upload)
+        if name is None:
+            ready.append(upload)
+        else:
+            arrivals.hold(upload, f"{printable(name)} is still open for writing")
     return ready, arrivals.next_look, arrivals.forget_absent(item.name for item in seen)
+
+
+def _find_open(upload: Upload) -> str | None:
+    """Which of the upload's files somebody still writes to, tarball first, as far as we may know; or None.
+
+    So that nobody begins with an upload whose sidecar came first, as long as that upload takes.
+    """
+    names = (upload.file_name, *(sidecar.kind.file_name(upload.file_name) for sidecar in upload.sidecars))
+    try:
+        with opened_directory(upload.directory) as directory:
+            return next((name for name in names if _is_open(directory, name)), None)
+    except OSError:
+        return None
+
+
+def _is_open(directory: int, name: str) -> bool:
+    try:
+        with opened(directory, name) as (descriptor, _):
+            return bool(has_writer(descriptor))
+    except BlockingIOError:  # its owner holds a write lease on it
+        return True
+    except (OSError, Rejected):
+        return False  # whoever takes it up says what is wrong

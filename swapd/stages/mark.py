@@ -23,6 +23,8 @@ from swapd.model.errors import Rejected
 from swapd.model.record import Deployment, Marker, now
 from swapd.model.release import (
     MARKER_SUFFIXES,
+    NEWS,
+    OWN,
     RELEASE_ID,
     Digest,
     Fingerprint,
@@ -35,7 +37,6 @@ from swapd.model.sidecars import parse_sums
 
 _RELEASE_LINE = re.compile(rf'^release = "({RELEASE_ID.pattern})"$', re.MULTILINE)
 NAME_MAX = 255  # bytes of a file name, limits.h
-TEMPORARY = ".swapd-"  # hidden from every look at the drop directory
 ASIDE = "~aside~"
 SWEPT_AGE = 60.0  # seconds after which nobody writes to a temporary file any more
 # A signature that came so long after its tarball is the next tarball's: an uploader sends both in a row.
@@ -79,7 +80,7 @@ def write_marker(incoming: Path, file_name: str, marker: Marker) -> None:
     """After this, the tarball has this one marker. Raises ``OSError``."""
     base = marker_base(file_name)
     with opened_directory(incoming) as directory:
-        temporary = f"{TEMPORARY}{secrets.token_hex(8)}"
+        temporary = f"{OWN}{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(temporary, flags, 0o644, dir_fd=directory)
         try:
@@ -143,7 +144,7 @@ def remove_sums(incoming: Path, are_answered: Callable[[set[Digest]], bool]) -> 
 def _remove_same(directory: int, name: str, state: Fingerprint) -> None:
     """Removes the file if it is still the one of this state, whoever replaces it at the same moment."""
     # With its name, so that a sweep can put back what a crash left aside.
-    aside = f"{TEMPORARY}{secrets.token_hex(8)}{ASIDE}{name}"
+    aside = f"{OWN}{secrets.token_hex(8)}{ASIDE}{name}"
     try:
         if not _is_same(os.stat(name, dir_fd=directory, follow_symlinks=False), state):
             return
@@ -174,11 +175,19 @@ def _remove_older(directory: int, name: str, tarball: Fingerprint) -> None:
             os.unlink(name, dir_fd=directory)
 
 
+def announce(incoming: Path) -> None:
+    """Lets a daemon that runs see at once that something else may be live. Raises ``OSError``."""
+    with opened_directory(incoming) as directory:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        os.close(os.open(NEWS, flags, 0o600, dir_fd=directory))
+        _remove(directory, NEWS)
+
+
 def sweep_markers(incoming: Path) -> None:
     """Removes the temporary files that a crash left in the drop directory, and gives an upload its name back."""
     with opened_directory(incoming) as directory:
         for name in os.listdir(directory):
-            if name.startswith(TEMPORARY):
+            if name.startswith(OWN):
                 with contextlib.suppress(FileNotFoundError):
                     age = time.time() - os.stat(name, dir_fd=directory, follow_symlinks=False).st_ctime
                     if age > SWEPT_AGE:

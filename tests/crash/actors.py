@@ -8,6 +8,9 @@ import random
 import signal
 from pathlib import Path
 
+from swapd.host.watcher import NAME
+from tests.support.httpd import name_of
+
 
 def guardian_of(pid: int) -> int:
     """The guardian that the process has started, found without swapd's own code."""
@@ -58,22 +61,20 @@ def children_of(pid: int) -> list[int]:
 
 
 def kill_something(daemon: int, source: random.Random) -> str:
-    """From outside: the daemon, its workers, the workers' children (the guardian), in any combination; which."""
-    workers = children_of(daemon)
+    """From outside: the daemon, its workers, the workers' children (the guardian), in any combination; which.
+
+    Or the process that watches, whose successor nobody has to wait for.
+    """
+    children = children_of(daemon)
+    watching = [pid for pid in children if name_of(pid) == f"swapd {NAME}"]
+    workers = [pid for pid in children if pid not in watching]
     # Not the process that extracts: that its end is told, and waits for a touch, has tests of its own.
-    guardians = [pid for it in workers for pid in children_of(it) if _is_guardian(pid)]
-    groups = {"daemon": [daemon], "worker": workers, "guardian": guardians}
-    chosen = source.choice(
-        ["daemon", "worker", "guardian", "worker daemon", "worker guardian", "worker guardian daemon", "nothing"]
-    )
+    guardians = [pid for it in workers for pid in children_of(it) if name_of(pid) == "swapd guardian"]
+    groups = {"daemon": [daemon], "worker": workers, "guardian": guardians, "watch": watching}
+    combinations = ["daemon", "worker", "guardian", "worker daemon", "worker guardian", "worker guardian daemon"]
+    chosen = source.choice([*combinations, "watch", "nothing"])
     for group in chosen.split():
         for pid in groups.get(group, ()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     return chosen
-
-
-def _is_guardian(pid: int) -> bool:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/comm").read_text() == "swapd guardian\n"
-    return False

@@ -5,12 +5,12 @@ The workers are the real ones behind MODULE (``tests.crash.worker``, ``tests.cra
 
 from __future__ import annotations
 
+import importlib
 import os
-import subprocess
 import sys
-from typing import Any
+from functools import partial
 
-from swapd import daemon
+from swapd import daemon, worker
 from swapd.cli import main as swapd
 
 # Seconds; what the delay is good for is no concern of most tests that kill hundreds of workers.
@@ -19,14 +19,8 @@ RESTART_DELAY = float(os.environ.get("SWAPD_TEST_RESTART_DELAY", "0.2"))
 
 def main() -> None:
     root, module, *arguments = sys.argv[1:]
-
-    class Popen(subprocess.Popen):  # type: ignore[type-arg]
-        def __init__(self, command: list[str], *more: Any, **named: Any) -> None:
-            if command[-1] == "swapd.worker":
-                command = [*command[:-1], module, *arguments]
-            super().__init__(command, *more, **named)
-
-    subprocess.Popen = Popen  # type: ignore[misc]
+    # The daemon forks its workers: what befalls them begins in each of them, after that.
+    worker.work = partial(importlib.import_module(module).work, arguments)
     daemon.RESTART_DELAY = RESTART_DELAY
     sys.argv = ["swapd", "--root", root, "run"]
     swapd()

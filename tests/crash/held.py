@@ -1,4 +1,4 @@
-"""The daemon's worker, which waits at a step for whoever listens: ``python -m tests.crash.held SOCKET``.
+"""The daemon's worker, which waits at a step for whoever listens; its argument is the listener's SOCKET.
 
 Before each upload it asks the listener (``tests.host.hook``) for an order: to go on, to tell every step, or to say so
 and wait right before one of them. What then befalls it, the daemon or the guardian is done from outside.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 from collections import Counter
 from typing import Any
 
 from swapd import worker
+from swapd.model.config import Site
+from swapd.model.layout import Layout
 from tests.crash.steps import install
 
 
@@ -56,8 +57,11 @@ class Hold:
             self._connection.recv(1)
 
 
-def main() -> None:
-    hold = Hold(sys.argv[1])
+real_work = worker.work
+
+
+def work(arguments: list[str], site: Site, layout: Layout) -> None:
+    hold = Hold(arguments[0])
     take_up = worker.Worker.take_up
 
     def held(self: worker.Worker, document: dict[str, Any]) -> None:
@@ -69,8 +73,4 @@ def main() -> None:
 
     worker.Worker.take_up = held  # type: ignore[method-assign]
     install(hold)
-    worker.main()
-
-
-if __name__ == "__main__":
-    main()
+    real_work(site, layout)

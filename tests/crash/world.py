@@ -14,10 +14,9 @@ from swapd.host.configuration import read_site
 from swapd.model.config import Site
 from swapd.model.events import Event
 from swapd.model.record import Deployment
-from swapd.model.release import MARKER_SUFFIXES, Outcome, Upload
+from swapd.model.release import MARKER_SUFFIXES, OWN, Outcome, Upload
 from swapd.stages.arrive import scan
 from swapd.stages.choose import PROBE
-from swapd.stages.mark import TEMPORARY
 from swapd.worker import Worker, upload_document
 from tests.crash.children import Child, Ended
 from tests.crash.steps import Act, install
@@ -242,9 +241,9 @@ class World(Workshop):
         for directory in (*beside, self.incoming, layout.deployments("shop"), layout.run):
             hidden = [name for name in os.listdir(directory) if name.startswith(".")]
             # These go once they are old: beside the live path and in the drop directory others may be at work.
-            hidden = [name for name in hidden if not name.startswith((TEMPORARY, PROBE))]
+            hidden = [name for name in hidden if not name.startswith((OWN, PROBE))]
             assert not hidden, (directory, hidden)
-        visible = [name for name in os.listdir(self.incoming) if not name.startswith(TEMPORARY)]
+        visible = [name for name in os.listdir(self.incoming) if not name.startswith(OWN)]
         assert all(name.endswith(MARKER_SUFFIXES) for name in visible), visible
         assert not os.listdir(layout.claims("shop"))
         for place in self.site.parts:

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swapd.host.watcher import NAME
+from swapd.model.release import OWN
 from swapd.stages.choose import PROBE
-from swapd.stages.mark import TEMPORARY
 from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.hook import Hook
@@ -27,7 +28,7 @@ from tests.host.package import CHECKOUT
 from tests.host.releases import MARK
 from tests.host.stops import Stops, stopped, unit_pids
 from tests.host.webhost import Site, WebHost
-from tests.support.httpd import parent_of, state_of
+from tests.support.httpd import name_of, parent_of, state_of
 from tests.support.sites import leftovers
 from tests.support.tarballs import pack, site_content, touch, write_sidecar
 from tests.support.trees import texts, write_tree
@@ -150,7 +151,7 @@ class Field:
 
     def _untidy(self, strategy: str) -> list[str]:
         host, site = self.web.host, self.sites[strategy]
-        pids = unit_pids(host, "swapd")
+        pids = [pid for pid in unit_pids(host, "swapd") if name_of(pid) != f"swapd {NAME}"]
         # What others may be at work on goes once it is old.
         hidden = leftovers(host.path(site.releases)) + leftovers(host.path(site.incoming))
         return [
@@ -159,7 +160,7 @@ class Field:
                 if [self.is_daemon(pid) for pid in pids] == [True]
                 else [f"running: {list(map(_command_line, pids))}"]
             ),
-            *(name for name in hidden if not name.startswith((TEMPORARY, PROBE))),
+            *(name for name in hidden if not name.startswith((OWN, PROBE))),
             *leftovers(host.path("/run/swapd"), ("pause.toml", ".")),
             *os.listdir(host.path(f"/var/lib/swapd/{strategy}/claims")),
             *(f"stopped: {pid}" for pid in stopped(host)),
@@ -172,7 +173,8 @@ class Field:
 
     @staticmethod
     def is_daemon(pid: int) -> bool:
-        return "tests.crash.daemon" in _command_line(pid)
+        # What it has forked has its command line, and a name of its own.
+        return "tests.crash.daemon" in _command_line(pid) and not name_of(pid).startswith("swapd ")
 
     def continue_all(self) -> None:
         """Continues what a test has stopped of swapd's own, and is still there."""
@@ -201,7 +203,9 @@ class Field:
         return True
 
     def describe(self) -> str:
-        shown = [f"{pid} {state_of(pid)} {_command_line(pid)}" for pid in unit_pids(self.web.host, "swapd")]
+        shown = [
+            f"{pid} {state_of(pid)} {name_of(pid)}: {_command_line(pid)}" for pid in unit_pids(self.web.host, "swapd")
+        ]
         return "\n".join([*shown, self.web.describe()])
 
     def _story(self, deployment: str, found: list[journal.Record]) -> str:

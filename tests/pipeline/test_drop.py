@@ -327,3 +327,36 @@ def test_unfinished_uploads_of_clients_are_left_alone(plot: Plot, one: Path) -> 
     scratch.wait_marker("shop-1.tar.gz.live")
     assert len(scratch.deployments()) == 1
     assert set(scratch.markers()) == {"shop-1.tar.gz.live"}
+
+
+class TestWriting:
+    """Uploads that take their time."""
+
+    def test_a_sidecar_that_came_first_starts_nothing_before_the_end(self, plot: Plot, one: Path) -> None:
+        scratch = plot()
+        incoming, daemon = scratch.incoming, scratch.daemon
+        data = one.read_bytes()
+        sidecar = write_sidecar(one)
+        (incoming / sidecar.name).write_bytes(sidecar.read_bytes())
+        with (incoming / one.name).open("wb") as upload:
+            seen = set[int]()
+            for at in range(len(data)):
+                upload.write(data[at : at + 1])
+                upload.flush()
+                touch(incoming / f".{at}.part")  # an event, for a look at each state of the upload
+                seen |= set(daemon.workers())
+            marker = scratch.wait_marker(f"{one.name}.pending")
+            assert "still open for writing" in marker["reason"]
+            assert not seen, "nobody works on what is not there yet"
+        scratch.wait_marker(f"{one.name}.live")
+
+    def test_one_that_is_closed_late_is_taken_up_at_its_close(self, plot: Plot, one: Path) -> None:
+        """Not when it has been quiet for long enough: its sidecar tells that it is whole."""
+        scratch = plot(settle="1h")
+        sidecar = write_sidecar(one)
+        (scratch.incoming / sidecar.name).write_bytes(sidecar.read_bytes())
+        with (scratch.incoming / one.name).open("wb") as upload:
+            upload.write(one.read_bytes())
+            upload.flush()
+            scratch.wait_marker(f"{one.name}.pending")
+        scratch.wait_marker(f"{one.name}.live")

@@ -9,10 +9,18 @@ import subprocess
 import threading
 from pathlib import Path
 
+from swapd.host.watcher import NAME
+from tests.support.httpd import name_of
 from tests.support.waiting import PATIENCE, wait_until
 
 # The daemon pings at half of this and checks its watches then: a drop directory that comes back is seen that soon.
 WATCHDOG_SECONDS = 0.5
+
+
+def workers_of(daemon: int) -> list[int]:
+    """The pids of a daemon's workers now."""
+    children = Path(f"/proc/{daemon}/task/{daemon}/children").read_text().split()
+    return [int(pid) for pid in children if name_of(int(pid)) != f"swapd {NAME}"]
 
 
 class NotifySocket:
@@ -42,14 +50,17 @@ class NotifySocket:
 class Daemon:
     """``swapd run``, with a log file and a notification socket. ``stop`` or ``kill`` it."""
 
-    def __init__(self, command_line: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, command_line: list[str], environment: dict[str, str], log: Path, watchdog: float = WATCHDOG_SECONDS
+    ) -> None:
+        """``watchdog`` is in seconds, as WatchdogSec= of the unit."""
         self.notify = NotifySocket()
         self.log_path = log
-        watchdog = {"NOTIFY_SOCKET": self.notify.address, "WATCHDOG_USEC": str(round(WATCHDOG_SECONDS * 1e6))}
+        variables = {"NOTIFY_SOCKET": self.notify.address, "WATCHDOG_USEC": str(round(watchdog * 1e6))}
         with log.open("ab") as output:
             self._log_start = output.tell()
             self.process = subprocess.Popen(
-                command_line, env={**environment, **watchdog}, stdout=output, stderr=output, stdin=subprocess.DEVNULL
+                command_line, env={**environment, **variables}, stdout=output, stderr=output, stdin=subprocess.DEVNULL
             )
 
     def log(self) -> str:
@@ -88,8 +99,7 @@ class Daemon:
 
     def workers(self) -> list[int]:
         """The pids of its workers now."""
-        threads = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(pid) for thread in threads for pid in thread.read_text().split()]
+        return workers_of(self.process.pid)
 
     def is_alive(self) -> bool:
         return self.process.poll() is None

@@ -22,7 +22,7 @@ from swapd.model.config_parser import parse_document
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, SiteState
 from swapd.model.release import MARKER_SUFFIXES
-from tests.support.daemon import Daemon
+from tests.support.daemon import WATCHDOG_SECONDS, Daemon
 from tests.support.httpd import PROJECT, state_of, unique_name
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -145,9 +145,9 @@ class Scratch:
         assert done.returncode == status, done
         return json.loads(done.stdout)
 
-    def start_daemon(self) -> Daemon:
+    def start_daemon(self, watchdog: float = WATCHDOG_SECONDS) -> Daemon:
         """The daemon, ready."""
-        daemon = Daemon(self.command_line("run"), environment(), self.root / "daemon.log")
+        daemon = Daemon(self.command_line("run"), environment(), self.root / "daemon.log", watchdog)
         self.daemons.append(daemon)
         daemon.wait_ready()
         return daemon

@@ -211,7 +211,7 @@ class TestFiles:
 
     def test_old_deployments_are_forgotten(self, layout: Layout) -> None:
         for number in range(records.HISTORY_LENGTH + 5):
-            document = self.record(number % 900).document() | {"id": f"id-{number:04}"}
+            document = self.record(number % 900).document() | {"id": f"id-{number:04}", "is_closed": True}
             document["started"] = START.replace(microsecond=number)
             (layout.deployments("shop") / f"id-{number:04}.toml").write_text(tomli_w.dumps(document))
         records.forget_old_deployments(layout, SHOP)

@@ -1,0 +1,133 @@
+"""The watch on the drop directories, in a process of its own.
+
+watchdog has threads, and a process with threads cannot fork safely, as the daemon does for each worker. Also, threads
+that went wrong end with their process, and another one takes its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from swapd.host.coprocess import Coprocess
+
+NAME = "(watch)"  # in brackets, which no site's name has
+PATIENCE = 10.0  # seconds for an answer: watching a directory on a slow network filesystem takes its time
+NUMBER = 4  # bytes of one, which says in which directory something happened
+CHUNK = 65536  # what a pipe holds: so much at once may mean that more did not fit
+
+
+class Watcher:
+    """``Watch``, which says in its own words what each of these is, in a process of its own.
+
+    When something happens in a directory, ``flags`` can be read, and ``take_flags`` says in which.
+    """
+
+    def __init__(self) -> None:
+        self.missing: dict[Path, str] = {}
+        self.unwatched: dict[Path, str] = {}
+        self.flags, self._flagged = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._directories: list[Path] = []
+        self._process: Coprocess | None = None
+
+    def watch(self, directories: Iterable[Path]) -> None:
+        self._directories = list(directories)
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.flags, CHUNK):
+                pass  # of the directories before
+        answer = self._ask([str(path) for path in self._directories])
+        if answer is None:
+            self.missing, self.unwatched = {}, dict.fromkeys(self._directories, "the watching process does not answer")
+        else:
+            self.missing, self.unwatched = (
+                {Path(path): why for path, why in answer[key].items()} for key in ("missing", "unwatched")
+            )
+
+    def find_trouble(self) -> str | None:
+        if self._process is None:
+            return None
+        answer = self._ask(None)
+        if answer is None:
+            return "its process does not answer, or has ended"
+        trouble: str | None = answer["trouble"]
+        return trouble
+
+    def take_flags(self) -> Iterable[Path]:
+        """The directories in which something happened since the last call; all of them where that is not known."""
+        try:
+            data = os.read(self.flags, CHUNK)
+        except BlockingIOError:
+            return ()
+        if len(data) == CHUNK:
+            return self._directories
+        numbers = {int.from_bytes(data[at : at + NUMBER], "little") for at in range(0, len(data), NUMBER)}
+        return [self._directories[number] for number in numbers if number < len(self._directories)]
+
+    def close(self) -> None:
+        """Ends the watch."""
+        self._end_process()
+        for descriptor in (self.flags, self._flagged):
+            os.close(descriptor)
+
+    def _end_process(self) -> None:
+        if self._process is not None:
+            self._process.kill()  # there is nothing that it could leave behind
+            self._process.wait()
+            self._process.close()
+            self._process = None
+
+    def _ask(self, question: Sequence[str] | None) -> dict[str, Any] | None:
+        """The process's answer; None where there is none, and then no process any more."""
+        try:
+            if self._process is None:
+                self._process = Coprocess(NAME, self._be_process, (self._flagged,))
+            rest = json.dumps(question).encode() + b"\n"
+            while rest:
+                rest = rest[self._process.stdin.write(rest) :]
+            line = b""
+            poll = select.poll()
+            poll.register(self._process.stdout, select.POLLIN)
+            while not line.endswith(b"\n") and poll.poll(PATIENCE * 1000):
+                data = self._process.stdout.read(CHUNK)
+                if not data:
+                    break
+                line += data
+            if line.endswith(b"\n"):
+                answer: dict[str, Any] = json.loads(line)
+                return answer
+        except OSError:  # it has ended, or cannot begin
+            pass
+        self._end_process()
+        return None
+
+    def _be_process(self) -> None:
+        """All of its life, to the end of its input."""
+        from swapd.host.watch import Watch  # watchdog is nothing that the daemon itself has to have in memory
+
+        flagged = self._flagged
+        numbers: dict[Path, int] = {}
+
+        def raise_flag(directory: Path) -> None:
+            with contextlib.suppress(BlockingIOError):  # then the reader takes it as all of them
+                os.write(flagged, numbers[directory].to_bytes(NUMBER, "little"))
+
+        watch = Watch(raise_flag)
+        with open(0, "rb", closefd=False) as questions:
+            for line in questions:
+                question = json.loads(line)
+                if question is None:
+                    answer: dict[str, Any] = {"trouble": watch.find_trouble()}
+                else:
+                    paths = [Path(path) for path in question]
+                    numbers.update((path, number) for number, path in enumerate(paths))
+                    watch.watch(paths)
+                    answer = {
+                        key: {str(path): why for path, why in getattr(watch, key).items()}
+                        for key in ("missing", "unwatched")
+                    }
+                os.write(1, json.dumps(answer).encode() + b"\n")
