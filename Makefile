@@ -30,7 +30,9 @@ else
 endif
 	$(PYTEST) $(PYTEST_ARGS)
 
-soak: venv test-packages ## The long runs that `make test` leaves out: hundreds of kills at random moments
+# The fuzzer is built for some Pythons only; without it, what it would guide goes by chance.
+soak: venv test-packages ## The long runs that `make test` leaves out: kills at random, fuzzing for SOAK_MINUTES
+	-@$(PYTHON) packaging/bootstrap-venv $(VENV) --group fuzz
 	$(PYTEST) -m soak --timeout 7200 $(PYTEST_ARGS)
 
 # As root, like the hosts that it boots. BENCH=quick, or the name of one: BENCH='pause --quick'.

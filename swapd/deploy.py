@@ -72,7 +72,7 @@ def _deploy(site: Site, upload: Upload, disks: Disks, ledger: Ledger) -> Deploym
     with claim(upload, claims, site.verify.max_tarball, report) as tarball:
         ledger.know(tarball)
         ledger.enter(Stage.VERIFY)
-        verified = verify(tarball, site)
+        verified = verify(tarball, site, lambda: _keep_going(ledger))
         ledger.know_signer(verified.signer)
         ledger.begin()
         state = records.read_state(context.layout, site.name)
@@ -120,14 +120,14 @@ def _extract_where_room_is(verified: VerifiedTarball, site: Site, ledger: Ledger
     """
     report = _reporter(ledger, Stage.EXTRACT, verified.tarball.size)
     try:
-        admit(verified, site)
+        admit(verified, site, lambda: _keep_going(ledger))
         return extract(verified, site, ledger.deployment.id, report)
     except NoRoom:
         _clean(site, ledger)
         if not has_leftovers(site):
             raise
     prune_releases(site, ledger.context)
-    admit(verified, site)
+    admit(verified, site, lambda: _keep_going(ledger))
     return extract(verified, site, ledger.deployment.id, report)
 
 

@@ -40,6 +40,7 @@ STACK = 512 << 10  # of the thread that decompresses; the default is 8 MiB of th
 TICK = 0.2  # seconds without a word of the child after which progress is reported all the same
 SILENCE = 120.0  # seconds without one after which the child is taken to hang: it speaks five times a second
 INTERVAL = 0.02  # seconds between two reports of the child's
+AT_ONCE = 1 << 16  # most bytes that are read of it at once
 LONGEST = 1 << 20  # bytes of one line
 LARGEST_FILE = 1 << 62
 SAFE = "The live release and the upload are untouched. Touch the tarball, or reload swapd, to have it taken up again."
@@ -136,7 +137,7 @@ class Jailed:
         poll.register(self._heard, select.POLLIN)
         while True:
             if poll.poll(TICK * 1000):
-                data = os.read(self._heard, 1 << 16)
+                data = os.read(self._heard, AT_ONCE)
                 if not data:
                     raise self._explain_end()
                 heard_at = time.monotonic()
@@ -147,7 +148,7 @@ class Jailed:
                             return dict(report["answer"])
                         if "jail" in report:
                             self.layers = Layers(report["jail"])
-                        position = int(report.get("position", position))
+                        position = _count(report.get("position", position))
             elif time.monotonic() - heard_at > SILENCE:
                 raise Failed("extractor-hangs", f"the extracting process said nothing for {SILENCE:g} s", SAFE)
             progress(position)
@@ -238,15 +239,22 @@ def _name(error: OSError) -> str | None:
 def _read_answer(answer: dict[str, Any]) -> Extracted:
     """What ``extract_archive`` would have returned, or raised."""
     if "extracted" in answer:
-        files, directories, links, size, newest = answer["extracted"]
-        newest = None if newest is None else int(newest)
-        return Extracted(int(files), int(directories), int(links), int(size), newest)
+        *counts, newest = answer["extracted"]
+        files, directories, links, size = map(_count, counts)
+        return Extracted(files, directories, links, size, None if newest is None else _count(newest))
     if "rejected" in answer:
         raise Rejected(Issue(*map(_tame, issue)) for issue in answer["rejected"])
     if "failed" in answer:
         raise Failed(*map(_tame, answer["failed"]))
     number, text, name = answer["refused"]
-    raise OSError(int(number), _tame(text), *([_tame(name)] if name else []))
+    raise OSError(_count(number), _tame(text), *([_tame(name)] if name else []))
+
+
+def _count(number: object) -> int:
+    """A number that there can be; ``ValueError`` where it is none."""
+    if type(number) is not int or not 0 <= number <= LARGEST_FILE:
+        raise ValueError("not a count of anything")
+    return number
 
 
 def _tame(text: object) -> str:

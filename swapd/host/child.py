@@ -172,7 +172,8 @@ def execute(
     os.dup2(standard_output, 1)
     for descriptor in lent:
         os.set_inheritable(descriptor, True)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a program would inherit that
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, and a program would inherit that
+        signal.signal(ignored, signal.SIG_DFL)
     environment = {"PATH": os.defpath, "LC_ALL": "C"}
     if "TZ" in os.environ:  # times of a signers file are local ones
         environment["TZ"] = os.environ["TZ"]

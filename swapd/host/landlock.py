@@ -40,6 +40,14 @@ def abi() -> int:
     return _call(_CREATE_RULESET, None, 0, _VERSION)
 
 
+def is_available() -> bool:
+    """Whether ``restrict`` can do it on this kernel."""
+    try:
+        return abi() >= min(_FILE_RIGHTS)
+    except OSError:
+        return False
+
+
 def restrict(allowed: Mapping[int, int]) -> int:
     """The calling thread, and what it starts, may do no more than this; returns the ABI.
 

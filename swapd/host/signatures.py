@@ -9,16 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from swapd.host.files import closing_descriptor
+from swapd.host.ssh_keygen import ask
 from swapd.model.errors import Failed, Issue
 from swapd.model.refused import SIGNATURE_MISMATCH, SIGNATURE_REFUSED, bad_signature, explain, key_revoked
-from swapd.model.release import printable
 from swapd.model.sshsig import SshSignature, is_revocation_list, parse_signature, parse_signers
 
 REVOKED = "revoked_keys"  # a KRL or public keys, beside the signers file
@@ -87,27 +86,36 @@ def _read_safely(path: Path) -> bytes | None:
         return content
 
 
-def check(data: int, content: bytes, signers: Signers, namespaces: Sequence[str]) -> str | Issue:
-    """Who signed what ``data`` is open for, for one of ``namespaces``; an ``Issue`` says why the signature is refused.
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What ``data`` is open for, with a signature file's content; ``keep_going`` may end what takes long by raising."""
+
+    data: int
+    signature: bytes
+    keep_going: Callable[[], None] = lambda: None
+
+
+def check(signed: Signed, signers: Signers, namespaces: Sequence[str]) -> str | Issue:
+    """Who signed it, for one of ``namespaces``; an ``Issue`` says why the signature is refused.
 
     What counts is ssh-keygen's word alone; what the signature and the signers file say is read for the reason.
     """
     try:
-        signature = parse_signature(content)
+        signature = parse_signature(signed.signature)
     except ValueError as error:
         return bad_signature(str(error))
-    if signature.namespace in namespaces and (signer := _find_signer(data, content, signature, signers)):
+    if signature.namespace in namespaces and (signer := _find_signer(signed, signature, signers)):
         return signer
-    if not is_intact(data, content, signature.namespace):
+    if not is_intact(signed, signature.namespace):
         return SIGNATURE_MISMATCH
     if issue := explain(signature, parse_signers(signers.allowed), namespaces, time.time()):
         return issue
-    if signers.revoked is not None and _find_signer(data, content, signature, replace(signers, revoked=None)):
+    if signers.revoked is not None and _find_signer(signed, signature, replace(signers, revoked=None)):
         return key_revoked(signature)
     return SIGNATURE_REFUSED
 
 
-def _find_signer(data: int, content: bytes, signature: SshSignature, signers: Signers) -> str:
+def _find_signer(signed: Signed, signature: SshSignature, signers: Signers) -> str:
     """A principal for whom ssh-keygen verifies the signature; empty where there is none.
 
     ``find-principals`` stops at the first line that has the key, and does not look at its namespaces. Where that line
@@ -115,8 +123,8 @@ def _find_signer(data: int, content: bytes, signature: SshSignature, signers: Si
     """
     lines = [line.text for line in parse_signers(signers.allowed) if line.key == signature.anchor]
     for allowed in (signers.allowed, *(lines if len(lines) > 1 else ())):
-        for principal in find_principals(content, allowed):
-            if is_verified(data, content, replace(signers, allowed=allowed), principal, signature.namespace):
+        for principal in find_principals(signed.signature, allowed):
+            if is_verified(signed, replace(signers, allowed=allowed), principal, signature.namespace):
                 return principal
     return ""
 
@@ -124,24 +132,23 @@ def _find_signer(data: int, content: bytes, signature: SshSignature, signers: Si
 def find_principals(signature: bytes, allowed: bytes) -> list[str]:
     """Who the signers file says has the signature's key now; nothing is verified yet."""
     with in_memory(signature) as sig, in_memory(allowed) as signers:
-        done = _ssh_keygen("find-principals", None, "-s", sig, "-f", signers)
-    return os.fsdecode(done.stdout).splitlines() if done.returncode == 0 else []
+        return ask("find-principals", None, ["-s", sig, "-f", signers]) or []
 
 
-def is_verified(data: int, signature: bytes, signers: Signers, principal: str, namespace: str) -> bool:
-    """Whether ssh-keygen finds that ``principal`` signed, for ``namespace``, what ``data`` is open for."""
+def is_verified(signed: Signed, signers: Signers, principal: str, namespace: str) -> bool:
+    """Whether ssh-keygen finds that ``principal`` signed it for ``namespace``."""
     with contextlib.ExitStack() as stack:
-        sig, allowed = (stack.enter_context(in_memory(content)) for content in (signature, signers.allowed))
+        sig, allowed = (stack.enter_context(in_memory(content)) for content in (signed.signature, signers.allowed))
         options: list[str | int] = ["-s", sig, "-f", allowed, "-I", principal, "-n", namespace]
         if signers.revoked is not None:
             options += ["-r", stack.enter_context(in_memory(signers.revoked))]
-        return _ssh_keygen("verify", data, *options).returncode == 0
+        return ask("verify", signed.data, options, signed.keep_going) is not None
 
 
-def is_intact(data: int, signature: bytes, namespace: str) -> bool:
+def is_intact(signed: Signed, namespace: str) -> bool:
     """Whether the signature is one of these very bytes, whoever made it."""
-    with in_memory(signature) as sig:
-        return _ssh_keygen("check-novalidate", data, "-s", sig, "-n", namespace).returncode == 0
+    with in_memory(signed.signature) as sig:
+        return ask("check-novalidate", signed.data, ["-s", sig, "-n", namespace], signed.keep_going) is not None
 
 
 @contextlib.contextmanager
@@ -151,26 +158,3 @@ def in_memory(content: bytes) -> Iterator[int]:
         with open(descriptor, "wb", closefd=False) as file:
             file.write(content)
         yield descriptor
-
-
-def _ssh_keygen(operation: str, data: int | None, *options: str | int) -> subprocess.CompletedProcess[bytes]:
-    """Runs it; an option that is a number is a descriptor, which ssh-keygen gets as a path, as it takes no other."""
-    lent = [option for option in options if isinstance(option, int)]
-    words = [f"/proc/self/fd/{option}" if isinstance(option, int) else option for option in options]
-    with contextlib.ExitStack() as stack:
-        stdin = subprocess.DEVNULL
-        if data is not None:
-            # Opened anew, for reading alone, and at its beginning: the caller's offset stays where it is.
-            flags = os.O_RDONLY | os.O_CLOEXEC
-            stdin = stack.enter_context(closing_descriptor(os.open(f"/proc/self/fd/{data}", flags)))
-        command = ["ssh-keygen", "-Y", operation, *words]
-        try:
-            done = subprocess.run(command, stdin=stdin, capture_output=True, check=False, pass_fds=lent)
-        except FileNotFoundError:
-            raise Failed("no-ssh-keygen", "ssh-keygen is not installed", "Install openssh-client.") from None
-    if done.returncode not in (0, 255):
-        said = printable(os.fsdecode(done.stderr).strip()) or f"exit status {done.returncode}"
-        raise Failed(
-            "ssh-keygen-failed", f"ssh-keygen -Y {operation}: {said}", "The upload and the site are untouched."
-        )
-    return done

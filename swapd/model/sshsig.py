@@ -85,7 +85,11 @@ class SignerLine:
 
 
 def describe_time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    """For a message; a certificate may have any time of 64 bits."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError):
+        return f"{seconds:.0f} s after 1970"
 
 
 def key_fingerprint(key: bytes) -> str:
@@ -196,12 +200,31 @@ def matches(text: str, patterns: str) -> bool:
     """Whether the text matches ssh_config(5)'s pattern-list: one with ``!`` that matches rules it out."""
     is_matched = False
     for pattern in patterns.split(","):
-        expression = re.escape(pattern.removeprefix("!")).replace(r"\*", ".*").replace(r"\?", ".")
-        if re.fullmatch(expression, text, re.DOTALL):
+        if _matches_one(text, pattern.removeprefix("!")):
             if pattern.startswith("!"):
                 return False
             is_matched = True
     return is_matched
+
+
+def _matches_one(text: str, pattern: str) -> bool:
+    """``*`` is anything, ``?`` any one character; no longer than length times length, as a signer chooses the text.
+
+    A regular expression, and ssh-keygen, try all ways in which several stars can share the text out.
+    """
+    at = place = 0
+    star = resumed = -1  # the last star, and where the text goes on when that takes one character more
+    while at < len(text):
+        if pattern[place : place + 1] == "*":
+            star, resumed, place = place, at, place + 1
+        elif place < len(pattern) and pattern[place] in ("?", text[at]):
+            at, place = at + 1, place + 1
+        elif star >= 0:
+            resumed += 1
+            at, place = resumed, star + 1
+        else:
+            return False
+    return pattern[place:].strip("*") == ""
 
 
 def parse_time(text: str) -> float | None:
@@ -212,6 +235,6 @@ def parse_time(text: str) -> float | None:
     digits = match[1].ljust(14, "0")
     try:
         moment = datetime.strptime(digits, "%Y%m%d%H%M%S")
-    except ValueError:
+        return (moment.replace(tzinfo=UTC) if match[2] else moment).timestamp()
+    except (ValueError, OverflowError):  # no such day, or not one of the system's clock
         return None
-    return (moment.replace(tzinfo=UTC) if match[2] else moment).timestamp()

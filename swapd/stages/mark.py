@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import stat
 import time
-import tomllib
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from swapd.model.release import (
     MARKER_SUFFIXES,
     NEWS,
     OWN,
+    RELEASE_ID,
     Digest,
     Fingerprint,
     Outcome,
@@ -35,6 +36,7 @@ from swapd.model.release import (
 )
 from swapd.model.sidecars import parse_sums
 
+_RELEASE_LINE = re.compile(rf'^release = "({RELEASE_ID.pattern})"$', re.MULTILINE)
 NAME_MAX = 255  # bytes of a file name, limits.h
 ASIDE = "~aside~"
 SWEPT_AGE = 60.0  # seconds after which nobody writes to a temporary file any more
@@ -210,12 +212,18 @@ def remove_old_markers(incoming: Path, kept: Collection[str]) -> None:
 
 
 def _read_release(directory: int, name: str) -> str | None:
+    """The release that a marker of ours is about.
+
+    An uploader may have written the file: a reader of TOML takes half a minute for the worst that fits in there, or
+    runs out of stack.
+    """
     try:
         with opened(directory, name) as (descriptor, _):
-            release = tomllib.loads(os.read(descriptor, 1 << 16).decode()).get("release")
-    except (OSError, Rejected, UnicodeDecodeError, tomllib.TOMLDecodeError):
+            text = os.read(descriptor, 1 << 16).decode(errors="replace")
+    except (OSError, Rejected):
         return None
-    return release if isinstance(release, str) else None
+    found = _RELEASE_LINE.search(text)
+    return found[1] if found else None
 
 
 def _remove(directory: int, name: str) -> None:

@@ -4,18 +4,18 @@ Integrity has two halves: that the file is of the kind that its name says is see
 stream and the archive are whole to their last byte is seen by ``extract``, which reads them once, strictly, and
 gives no tree otherwise. Decompressing twice would double the time of a deployment and prove nothing more.
 
-A signature is ssh-keygen's to judge, over the private copy that is extracted afterwards: its uploader can change
-nothing of that, nor of the signature and the digest file, which were read when the copy was made.
+A signature is ssh-keygen's to judge, in a jail, over the private copy that is extracted afterwards: its uploader can
+change nothing of that, nor of the signature and the digest file, which were read when the copy was made.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from swapd.host.signatures import check, in_memory, read_signers
+from swapd.host.signatures import Signed, check, in_memory, read_signers
 from swapd.model.config import Require, Site
 from swapd.model.errors import Issue, NotComplete, Rejected
 from swapd.model.release import Compression, Signature, Tarball, VerifiedTarball, printable
@@ -34,15 +34,17 @@ MAGIC = {
 UNFINISHED = {"bad-signature", "signature-mismatch"}
 
 
-def verify(tarball: Tarball, site: Site) -> VerifiedTarball:
+def verify(tarball: Tarball, site: Site, keep_going: Callable[[], None] = lambda: None) -> VerifiedTarball:
     """The tarball as one that may be extracted, with its signer where the site requires one.
 
     ``Rejected`` says what it lacks. Raises ``NotComplete`` instead of a digest's or a signature's rejection while the
-    upload may still be going on, and ``Failed`` where this host's list of signers cannot serve.
+    upload may still be going on, and ``Failed`` where this host's list of signers, or its ssh-keygen, cannot serve.
+    ``keep_going`` is called while a large tarball's signature is verified, and may raise. ssh-keygen is a child process
+    without rights, which dies with this one; this one must have no threads.
     """
     require = site.verify.require
     _check_digest(tarball, is_required=require is Require.DIGEST)
-    signer = _find_signer(tarball, site) if require is Require.SIGNATURE else ""
+    signer = _find_signer(tarball, site, keep_going) if require is Require.SIGNATURE else ""
     offset, magic = MAGIC[tarball.compression]
     if os.pread(tarball.descriptor, len(magic), offset) != magic:
         name = printable(tarball.upload.file_name)
@@ -73,7 +75,7 @@ def _check_digest(tarball: Tarball, *, is_required: bool) -> None:
         )
 
 
-def _find_signer(tarball: Tarball, site: Site) -> str:
+def _find_signer(tarball: Tarball, site: Site, keep_going: Callable[[], None]) -> str:
     """Who signed the tarball, or its digest: one signature that holds is enough."""
     name = printable(tarball.upload.file_name)
     if not tarball.signatures:
@@ -85,7 +87,8 @@ def _find_signer(tarball: Tarball, site: Site) -> str:
     issues: list[Issue] = []
     for signature in tarball.signatures:
         with _signed(tarball, signature) as data:
-            checked = check(data, signature.content, signers, (NAMESPACE, f"{NAMESPACE}:{site.name}"))
+            signed = Signed(data, signature.content, keep_going)
+            checked = check(signed, signers, (NAMESPACE, f"{NAMESPACE}:{site.name}"))
         if not isinstance(checked, Issue):
             return printable(checked)
         issues.append(replace(checked, message=f"{printable(signature.file_name)}: {checked.message}"))

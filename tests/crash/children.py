@@ -73,8 +73,8 @@ def in_lanes(work: Callable[[int], list[str]], count: int, lanes: int = PROCESSO
     return found
 
 
-def describe_failure(number: int, step: str) -> str:
+def describe_failure(number: int, step: str, what: str = "killed") -> str:
     """The failure that is being handled, with the step that led to it."""
     kind, error, trace = sys.exc_info()
     last = traceback.extract_tb(trace)[-1]
-    return f"killed before step {number} ({step}): {last.name}:{last.lineno} {kind.__name__ if kind else ''}: {error}"
+    return f"{what} before step {number} ({step}): {last.name}:{last.lineno} {kind.__name__ if kind else ''}: {error}"

@@ -32,7 +32,59 @@ def content(mark: str) -> dict[str, str]:
     return {"index.html": f"{mark}\n", "assets/site.css": f"/* {mark} */\n", "lib/page.php": f"<?php echo '{mark}';\n"}
 
 
-class World:
+class Workshop:
+    """A site, and workers of the daemon's that take up what lies in its drop directory."""
+
+    def __init__(self, scratch: Scratch, journal: Path) -> None:
+        self.scratch = scratch
+        self.incoming = scratch.incoming
+        self.site = read_site(scratch.layout, scratch.site)
+        self.journal = journal
+
+    @property
+    def uploads(self) -> list[Upload]:
+        """What the daemon would take up."""
+        return [
+            Upload(self.incoming, seen.name, True, True, seen.fingerprint, seen.sidecars)
+            for seen in scan(self.incoming)
+        ]
+
+    def emit(self, event: Event) -> None:
+        """As an event log does, into a file."""
+        with self.journal.open("a") as file:
+            print(json.dumps({"MESSAGE_ID": event.id.name, "MESSAGE": event.message, **event.fields}), file=file)
+
+    def start(self, act: Act | None = None, prepare: Callable[[Act], None] = install) -> Child:
+        """A worker of the daemon's, to its end: it recovers, and takes up what is there.
+
+        ``act`` is called before each of its steps.
+        """
+        return self._start(self.uploads, act, prepare)
+
+    def work(self, act: Act | None = None, prepare: Callable[[Act], None] = install) -> Ended:
+        """As ``start``, to its end."""
+        return self.start(act, prepare).wait()
+
+    def recover(self, act: Act | None = None) -> Ended:
+        """A worker that is started because of what a crash left, and is not told to take up anything."""
+        return self._start([], act).wait()
+
+    def _start(self, uploads: list[Upload], act: Act | None, prepare: Callable[[Act], None] = install) -> Child:
+        requests = io.StringIO("".join(json.dumps(upload_document(upload)) + "\n" for upload in uploads))
+
+        def work() -> None:
+            if act is not None:
+                prepare(act)
+            with (self.scratch.root / "reports").open("a") as reports:
+                Worker(self.site, self.scratch.layout, self, reports).run(requests)  # type: ignore[arg-type]
+
+        return Child(work)
+
+    def deployments(self) -> list[Deployment]:
+        return self.scratch.deployments()
+
+
+class World(Workshop):
     """One site, brought to where a test begins: ``old`` is what its live path holds, None where there is none.
 
     With ``part``, a directory of the release, it has a second live path, at which that directory goes live.
@@ -41,15 +93,14 @@ class World:
     def __init__(
         self, root: Path, strategy: str, beginning: str, httpd: str = "", journal: Path | None = None, part: str = ""
     ) -> None:
-        self.scratch = Scratch(root)
+        scratch = Scratch(root)
         mode = {"mode": "always", "max": f"{MAX_PAUSE}s"} if httpd else {"mode": "never"}
-        paths = [{"live": str(self.scratch.www / "second/place"), "part": part}] if part else []
-        self.incoming = self.scratch.add_site(httpd=httpd, strategy=strategy, keep=2, pause=mode, path=paths)
-        self.site = read_site(self.scratch.layout, "shop")
+        paths = [{"live": str(scratch.www / "second/place"), "part": part}] if part else []
+        scratch.add_site(httpd=httpd, strategy=strategy, keep=2, pause=mode, path=paths)
+        super().__init__(scratch, journal or root.with_name(f"{root.name}.journal"))
         self.live, self.releases = self.site.live, self.site.releases
         for place in self.site.parts:
             place.releases.mkdir(parents=True)
-        self.journal = journal or root.with_name(f"{root.name}.journal")
         self.may_tell_twice = False
         self.known: dict[str, dict[str, str]] = {}  # what each release holds, by the beginning of its id
         self.old: dict[str, str] | None = None
@@ -93,45 +144,6 @@ class World:
         write_sidecar(Path(shutil.copy(tarball, self.incoming)))
         return self.known[mark]
 
-    @property
-    def uploads(self) -> list[Upload]:
-        """What the daemon would take up."""
-        return [
-            Upload(self.incoming, seen.name, True, True, seen.fingerprint, seen.sidecars)
-            for seen in scan(self.incoming)
-        ]
-
-    def emit(self, event: Event) -> None:
-        """As an event log does, into a file."""
-        with self.journal.open("a") as file:
-            print(json.dumps({"MESSAGE_ID": event.id.name, "MESSAGE": event.message, **event.fields}), file=file)
-
-    def start(self, act: Act | None = None, prepare: Callable[[Act], None] = install) -> Child:
-        """A worker of the daemon's, to its end: it recovers, and takes up what is there.
-
-        ``act`` is called before each of its steps.
-        """
-        return self._start(self.uploads, act, prepare)
-
-    def work(self, act: Act | None = None, prepare: Callable[[Act], None] = install) -> Ended:
-        """As ``start``, to its end."""
-        return self.start(act, prepare).wait()
-
-    def recover(self, act: Act | None = None) -> Ended:
-        """A worker that is started because of what a crash left, and is not told to take up anything."""
-        return self._start([], act).wait()
-
-    def _start(self, uploads: list[Upload], act: Act | None, prepare: Callable[[Act], None] = install) -> Child:
-        requests = io.StringIO("".join(json.dumps(upload_document(upload)) + "\n" for upload in uploads))
-
-        def work() -> None:
-            if act is not None:
-                prepare(act)
-            with (self.scratch.root / "reports").open("a") as reports:
-                Worker(self.site, self.scratch.layout, self, reports).run(requests)  # type: ignore[arg-type]
-
-        return Child(work)
-
     # What must hold.
 
     def share(self, content: dict[str, str], place: Site) -> dict[str, str]:
@@ -158,9 +170,6 @@ class World:
             return "new"
         is_old = self.old is not None and served == self.share(self.old, place) and place.live.is_dir()
         return "old" if is_old else "broken"
-
-    def deployments(self) -> list[Deployment]:
-        return self.scratch.deployments()
 
     def check_recovered(self) -> None:
         """After a recovery: whole, told, and nothing of swapd's lies about."""

@@ -60,6 +60,27 @@ def test_what_is_signed_goes_live_and_nothing_else(shop: Site, at_author: Packed
     assert live["SWAPD_SIGNER"] == f"{AUTHOR}@example.com"
 
 
+CONFINED = """#!/bin/sh
+test "$(id -u)" != 0 ||  # the author, who signs with it
+    ! (cat /etc/shadow || ls /var/lib/swapd || echo > /run/swapd/x || echo > /var/www/x ||
+       python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect("/run/systemd/private")') > /dev/null 2>&1 ||
+    exit 1
+exec /usr/bin/ssh-keygen "$@"
+"""
+
+
+@pytest.mark.usefixtures("at_author")
+def test_in_the_unit_too_ssh_keygen_can_do_nothing_else(shop: Site) -> None:
+    """A program of its name, which the unit finds before it, goes on only where it may neither look nor write."""
+    shop.web.host.write("/usr/local/bin/ssh-keygen", CONFINED, mode=0o755)
+    assert shop.web.host.run("/usr/local/bin/ssh-keygen", check=False).returncode == 1, "outside of the jail it may"
+    try:
+        marker = send_signed(shop, "swapd:shop")
+    finally:
+        shop.web.host.path("/usr/local/bin/ssh-keygen").unlink()
+    assert marker.outcome in ("live", "unchanged"), marker
+
+
 def test_a_revoked_key(shop: Site, at_author: Packed, expected: Expected) -> None:
     expected.warning(MESSAGE_ID=journal.DEPLOYMENT_REJECTED, SWAPD_RELEASE=at_author.release)
     shop.web.host.write("/etc/swapd/revoked_keys", shop.web.run("cat", f"{KEY}.pub"))

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swapd.archive import Limits
 from swapd.model.errors import Rejected
 from swapd.model.release import Compression
-from tests.unit import archives_benign, archives_hostile
+from tests.unit import archives_benign
 from tests.unit.archives import (
     END,
     Site,
@@ -25,46 +24,23 @@ from tests.unit.archives import (
     long_name,
     nothing_left_behind,
     pax,
-    summed,
     symlink,
 )
+from tests.unit.archives_mutated import (
+    COMPRESSED,
+    INTERESTING,
+    KINDS,
+    LIMITS,
+    SEEDS,
+    SMALL,
+    Mutation,
+    mutated,
+    with_checksums,
+)
 
-LIMITS = Limits(max_extracted=1 << 20, max_entries=300)
-SMALL = 20_000
-
-# The order is fixed, so that a failure found here is found again.
-SEEDS = [data for data in archives_benign.CASES.values() if len(data) < SMALL] + [
-    data
-    for case in archives_hostile.CASES
-    if case.compression is Compression.NONE and 0 < len(data := case.build(b"/outside/canary")) < SMALL
-]
-COMPRESSED = {
-    kind: [compress(data, kind) for data in (archives_benign.SITE, archives_benign.SITE[:-700])]
-    for kind in (Compression.GZIP, Compression.XZ, Compression.BZIP2)
-}
-INTERESTING = [
-    b"\0",
-    b"/",
-    b"..",
-    b"../",
-    b"./",
-    b"\xff",
-    b"\n",
-    b"7",
-    b"0",
-    b" ",
-    b"x",
-    b"L",
-    b"1",
-    b"2",
-    b"\x80",
-    b"=",
-]
-
-Mutation = tuple[str, int, int, bytes]
 MUTATIONS = st.lists(
     st.tuples(
-        st.sampled_from(["set", "set", "set", "flip", "cut", "end", "copy", "zero", "swap", "insert"]),
+        st.sampled_from(KINDS),
         st.integers(0, SMALL),
         st.integers(0, SMALL),
         st.sampled_from(INTERESTING) | st.binary(min_size=1, max_size=4),
@@ -74,64 +50,15 @@ MUTATIONS = st.lists(
 )
 
 
-# Where in a header block the fields are that mean something.
-FIELDS = (0, 1, 99, 100, 124, 125, 135, 156, 157, 158, 257, 262, 345)
-BYTES = ("set", "flip", "cut", "end", "insert")
-
-
-def mutated(data: bytes, mutations: list[Mutation]) -> bytes:
-    for kind, first, second, value in mutations:
-        data = with_bytes(data, kind, first, second, value) if kind in BYTES else with_blocks(data, kind, first, second)
-    return data
-
-
-def with_bytes(data: bytes, kind: str, first: int, second: int, value: bytes) -> bytes:
-    at = first % (len(data) + 1)
-    match kind:
-        case "set" if second % 2:
-            at += FIELDS[second // 2 % len(FIELDS)] - at % 512
-            return data[:at] + value + data[at + len(value) :]
-        case "set":
-            return data[:at] + value + data[at + len(value) :]
-        case "flip":
-            return data[:at] + bytes(byte ^ 1 << second % 8 for byte in data[at : at + 1]) + data[at + 1 :]
-        case "cut":
-            return data[:at] + data[at + second % 700 :]
-        case "end":
-            return data[:at]
-        case _:
-            return data[:at] + value + data[at:]
-
-
-def with_blocks(data: bytes, kind: str, first: int, second: int) -> bytes:
-    blocks = [data[at : at + 512] for at in range(0, len(data), 512)] or [b""]
-    here, there = first % len(blocks), second % len(blocks)
-    match kind:
-        case "copy":
-            blocks[here:here] = blocks[there : there + 1 + second % 3]
-        case "zero":
-            blocks[here : here + second % 2] = [bytes(512)]
-        case _:
-            blocks[here], blocks[there] = blocks[there], blocks[here]
-    return b"".join(blocks)
-
-
-def with_checksums(data: bytes) -> bytes:
-    """Each block that looks like a header with the checksum that it should have: most mutations would not come past
-    it otherwise."""
-    blocks = [data[at : at + 512] for at in range(0, len(data), 512)]
-    return b"".join(summed(block) if len(block) == 512 and b"ustar" in block[250:270] else block for block in blocks)
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """One for all examples; ``check`` empties its staging directory."""
     return Site(tmp_path_factory.mktemp("fuzz"))
 
 
-def check(site: Site, data: bytes, compression: Compression, strip: int | None) -> None:
+def check(site: Site, data: bytes, compression: Compression, strip: int | None, *, jailed: bool = False) -> None:
     with nothing_left_behind(), contextlib.suppress(Rejected):
-        site.extract(data, compression, strip=strip, limits=LIMITS)
+        site.extract(data, compression, strip=strip, limits=LIMITS, jailed=jailed)
     site.assert_nothing_outside_changed()
     site.assert_tree_is_tame()
     shutil.rmtree(site.staging)
@@ -171,6 +98,21 @@ def test_mutated_compressed_archives(site: Site, kind: Compression, seed: int, m
 def test_mutated_zstd_archives(site: Site, mutations: list[Mutation]) -> None:
     data = compress(archives_benign.SITE, Compression.ZSTD)
     check(site, data[:4] + mutated(data[4:], mutations), Compression.ZSTD, None)
+
+
+@settings(SETTINGS, max_examples=40 * FACTOR)
+@given(st.sampled_from(SEEDS), MUTATIONS, STRIP)
+def test_mutated_archives_in_the_jail(site: Site, seed: bytes, mutations: list[Mutation], strip: int | None) -> None:
+    check(site, with_checksums(mutated(seed, mutations)), Compression.NONE, strip, jailed=True)
+
+
+@settings(SETTINGS, max_examples=20 * FACTOR)
+@given(st.sampled_from(sorted(COMPRESSED, key=lambda kind: kind.value)), st.integers(0, 1), MUTATIONS)
+def test_mutated_compressed_archives_in_the_jail(
+    site: Site, kind: Compression, seed: int, mutations: list[Mutation]
+) -> None:
+    data = COMPRESSED[kind][seed]
+    check(site, data[:8] + mutated(data[8:], mutations), kind, None, jailed=True)
 
 
 # Archives of valid headers with names that meet each other.

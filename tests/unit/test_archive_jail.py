@@ -29,12 +29,11 @@ from swapd.model.errors import Failed, Rejected
 from swapd.model.release import Compression
 from tests.unit.archives import END, Site, compress, file, header, nothing_left_behind, opened, pax, symlink, tar
 from tests.unit.archives_benign import SITE
+from tests.unit.jails import SETTINGS, Setting, as_in_the_unit, as_nobody, as_we_are, is_root, without_landlock
 
 ROOT = Path(__file__).parents[2]
-NOBODY = 65534
 PIDFD_GETFD = 438
 CLONE_NEWUSER = 0x10000000
-is_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def abi() -> int:
@@ -42,47 +41,6 @@ def abi() -> int:
         return landlock.abi()
     except OSError:
         return 0
-
-
-# Who enters the jail: root with all capabilities, with the unit's few, or where there is no Landlock, and a user.
-
-
-def refuse(*_: object) -> None:
-    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-
-
-def as_in_the_unit(patch: pytest.MonkeyPatch) -> None:
-    for layer in ("_change_root", "_change_user"):
-        patch.setattr(jail, layer, refuse)
-    patch.setattr(jail.linux, "unshare", refuse)
-    patch.setattr(jail.linux, "drop_bounding_set", refuse)
-
-
-def without_landlock(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(jail.landlock, "restrict", refuse)
-
-
-def as_nobody(patch: pytest.MonkeyPatch) -> None:
-    entering = jail.enter
-
-    def enter(confinement: jail.Confinement, parent: int) -> jail.Layers:
-        if confinement.tree is not None:
-            os.fchown(confinement.tree, NOBODY, NOBODY)
-        os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
-        return entering(confinement, parent)
-
-    patch.setattr(jail, "enter", enter)
-
-
-def as_we_are(_: pytest.MonkeyPatch) -> None:
-    pass
-
-
-Setting = Callable[[pytest.MonkeyPatch], None]
-ROOTS = [as_in_the_unit, without_landlock, as_nobody]
-SETTINGS = [as_we_are, *(pytest.param(each, marks=is_root) for each in ROOTS)]
 
 
 def look_from_inside(site: Site, attempts: dict[str, Callable[[], object]]) -> dict[str, str]:
@@ -160,6 +118,15 @@ def execute_own() -> None:
     os.execv("./program", ["program"])  # noqa: S606 - as one who was taken over would
 
 
+SERVICE = "/tmp/swapd-test-{}.socket"
+
+
+def connect_to_service(address: str) -> None:
+    """As to systemd's, which does what a process of root's uid asks of it."""
+    with socket.socket(socket.AF_UNIX) as made:
+        made.connect(address)
+
+
 def attempts_on(site: Site, port: int) -> dict[str, Callable[[], object]]:
     parent, new = os.getpid(), os.O_CREAT | os.O_EXCL | os.O_WRONLY
     return {
@@ -178,6 +145,9 @@ def attempts_on(site: Site, port: int) -> dict[str, Callable[[], object]]:
         "fifo": lambda: os.mkfifo("fifo", dir_fd=SAME),
         "socket": bind_socket,
         "connect": lambda: connect(port),
+        "connect to service": lambda: connect_to_service(SERVICE.format(port)),
+        "limit parent": lambda: resource.prlimit(parent, resource.RLIMIT_CORE) and None,
+        "renice parent": lambda: os.setpriority(os.PRIO_PROCESS, parent, os.getpriority(os.PRIO_PROCESS, parent)),
         "execute": lambda: os.execv("/usr/bin/true", ["true"]),  # noqa: S606
         "execute own": execute_own,
         "kill parent": lambda: os.kill(parent, 0),
@@ -195,8 +165,15 @@ def attempts_on(site: Site, port: int) -> dict[str, Callable[[], object]]:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
+    """Of a service, which has a UNIX socket, too."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as local:
+        port = server.getsockname()[1]
+        address = SERVICE.format(port)
+        local.bind(address)
+        Path(address).chmod(0o777)
+        local.listen()
+        yield port
+        os.unlink(address)
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
@@ -212,13 +189,9 @@ def test_nothing_can_be_done_in_it(
     attempts = attempts_on(site, port)
     # What a layer is there for cannot be refused without it.
     if setting is without_landlock or abi() == 0:
-        del attempts["fifo"], attempts["socket"]
-    elif setting is as_in_the_unit and abi() < 6:
-        del attempts["kill parent"]
+        del attempts["fifo"]
     if setting is as_in_the_unit:
         del attempts["process"]  # RLIMIT_NPROC is not for root's uid
-    if setting is not as_we_are and abi() < 4:
-        del attempts["connect"]
     setting(monkeypatch)
 
     found = look_from_inside(site, attempts)
@@ -235,7 +208,17 @@ def test_the_attempts_succeed_outside_of_it(port: int, tmp_path: Path, monkeypat
     site = Site(tmp_path)
     attempts = attempts_on(site, port)
     harmless = ["read outside", "list outside", "read /proc", "read above", "write outside", "fifo", "socket"]
-    harmless += ["connect", "kill parent", "large file", "link from outside", "make outside", "memory"]
+    harmless += [
+        "connect",
+        "connect to service",
+        "limit parent",
+        "renice parent",
+        "kill parent",
+        "large file",
+        "link from outside",
+        "make outside",
+        "memory",
+    ]
     harmless += ["ptrace parent", "chown"] if os.geteuid() == 0 else []
     with opened(site.staging, os.O_DIRECTORY) as into:
         os.dup2(into, SAME)
@@ -407,6 +390,10 @@ LIES: dict[str, Callable[[int], Any]] = {
     "a list": lambda say: os.write(say, b'["answer"]\n'),
     "an answer that is none": lambda say: os.write(say, b'{"answer": 5}\n'),
     "a position that is none": lambda say: os.write(say, b'{"position": {}}\n'),
+    "a position that no file has": lambda say: os.write(say, b'{"position": 1%s}\n' % (b"0" * 4000)),
+    "a position before the beginning": lambda say: os.write(say, b'{"position": -1}\n'),
+    "more files than there can be": lambda _: {"extracted": [10**4000, 1, 1, 1, 1]},
+    "an error that is none": lambda _: {"refused": [10**4000, "no", None]},
     "nested": lambda say: os.write(say, b"[" * 60_000 + b"\n"),
     "an endless line": lambda say: [os.write(say, b"x" * 60_000) for _ in range(100)],
     "layers that are none": lambda say: os.write(say, b'{"jail": 7}\n'),

@@ -73,6 +73,7 @@ def test_an_interruption_leaves_nothing_running(
     compression: Compression, call: int, jailed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extracting, "INTERVAL", 0.0)  # not too fast for us
+    monkeypatch.setattr(extracting, "AT_ONCE", 8)  # however late we hear of it, one report after the other
     site = Site(tmp_path)
     data = compressed(LARGE, compression)
 

@@ -6,12 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from swapd.host.signatures import Signers, check, in_memory, read_signers
+from swapd.host.signatures import Signed, Signers, check, in_memory, read_signers
 from swapd.model.errors import Failed, Issue
-from swapd.model.sshsig import matches, parse_signature, parse_signers
 from tests.support.signing import Key
 
 CONTENT = b"the bytes of a tarball"
@@ -28,7 +25,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Key]:
 def checked(signature: bytes, signers: str, content: bytes = CONTENT, revoked: str | None = None) -> str | Issue:
     with in_memory(content) as data:
         allowed = Signers(signers.encode(), None if revoked is None else revoked.encode())
-        return check(data, signature, allowed, NAMESPACES)
+        return check(Signed(data, signature), allowed, NAMESPACES)
 
 
 def problem(signature: bytes, signers: str, content: bytes = CONTENT, revoked: str | None = None) -> str:
@@ -81,7 +78,7 @@ class TestAccepted:
         try:
             os.lseek(descriptor, 5, os.SEEK_SET)
             allowed = Signers(alice.line().encode(), None)
-            assert check(descriptor, alice.sign(CONTENT), allowed, NAMESPACES) == "alice"
+            assert check(Signed(descriptor, alice.sign(CONTENT)), allowed, NAMESPACES) == "alice"
             assert os.lseek(descriptor, 0, os.SEEK_CUR) == 5
         finally:
             os.close(descriptor)
@@ -160,23 +157,6 @@ class TestRefused:
         assert problem(good, authority.line()) == "unknown-key"
 
 
-@pytest.mark.parametrize(
-    ("text", "patterns", "is_match"),
-    [("a", "a", True), ("a", "b,a", True), ("ab", "a?", True), ("ab", "*,!ab", False), ("a.b", "a?b", True)],
-)
-def test_pattern_lists(text: str, patterns: str, is_match: bool) -> None:
-    assert matches(text, patterns) is is_match
-
-
-@given(st.binary(max_size=300))
-def test_whatever_is_read_for_the_reason_breaks_nothing(content: bytes) -> None:
-    parse_signers(content)
-    armoured = b"-----BEGIN SSH SIGNATURE-----\n" + content + b"-----END SSH SIGNATURE-----\n"
-    for text in (content, armoured):
-        with pytest.raises(ValueError, match=r"^it "):
-            parse_signature(text)
-
-
 class TestSignersFile:
     """Who could have written it is looked at on the descriptor that is read."""
 
@@ -206,7 +186,7 @@ class TestSignersFile:
         os.system(f"ssh-keygen -q -k -f {krl} {alice.path}.pub")  # noqa: S605 - our own paths
         signers = read_signers(path)
         with in_memory(CONTENT) as data:
-            issue = check(data, alice.sign(CONTENT), signers, NAMESPACES)
+            issue = check(Signed(data, alice.sign(CONTENT)), signers, NAMESPACES)
         assert isinstance(issue, Issue)
         assert issue.problem == "key-revoked"
 
