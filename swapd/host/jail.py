@@ -1,8 +1,7 @@
 """The jail of a process that reads what came from outside: each layer where this host and our rights allow it.
 
 Which layers there are depends on who we are. As root with every capability, as `swapd deploy` has it: all. In the
-unit, whose capabilities are few: no chroot, and root's uid, without any capability. Without root: Landlock, seccomp and
-limits.
+unit, whose capabilities are few: no chroot, and root's uid, without any capability. Without root: Landlock and limits.
 A layer that cannot be had is left out and said, never all of them for the sake of one.
 """
 
@@ -17,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from swapd.host import landlock, linux, seccomp
+from swapd.host import landlock, linux
 
 # From here on no system gives uids away (systemd's "Users, Groups, UIDs and GIDs"). Each process gets one of its own by
 # its pid: what belongs to a uid that others have too, such as nobody's, could be changed by them.
@@ -50,7 +49,6 @@ class Confinement:
     rights: Mapping[int, int] = field(default_factory=dict)  # further files and directories, with Landlock's rights
     limits: Mapping[int, int] = field(default_factory=dict)  # by RLIMIT_ number
     keeps_user: bool = False  # for a program that looks its user up, and does nothing for one that has no name
-    has_sockets: bool = False  # for one whose user only a service knows
 
 
 class Layers(dict[str, str]):
@@ -101,7 +99,6 @@ def enter(confinement: Confinement, parent: int) -> Layers:
     layers.attempt("no-new-privs", linux.prctl_set_no_new_privs)
     rights = dict(confinement.rights) | ({} if tree is None else {tree: WRITING})
     layers.attempt("landlock", lambda: landlock.restrict(rights))
-    layers.attempt("system-calls", lambda: seccomp.forbid_others(sockets=not confinement.has_sockets))
     # Last, because each change of credentials takes it away.
     layers.attempt("dies-with-parent", lambda: linux.prctl_set_pdeathsig(signal.SIGKILL))
     if os.getppid() != parent:

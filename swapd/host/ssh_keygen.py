@@ -74,8 +74,7 @@ def ask(
         def work() -> None:
             limits = {resource.RLIMIT_AS: ADDRESS_SPACE, resource.RLIMIT_FSIZE: OUTPUT}
             rights = jail.program_rights(program, READABLE)
-            has_sockets = not _is_listed(os.geteuid())
-            jail.enter(jail.Confinement(None, rights, limits, keeps_user=True, has_sockets=has_sockets), parent)
+            jail.enter(jail.Confinement(rights=rights, limits=limits, keeps_user=True), parent)
             execute(program, ["-Y", operation, *words], given, said, lent)
 
         try:
@@ -93,12 +92,6 @@ def ask(
         if status != REFUSED or not is_verdict or any(unread in complaint for unread in UNREAD):
             raise Failed("ssh-keygen-failed", f"ssh-keygen -Y {operation} {child.describe_end()}", SAFE)
         return None
-
-
-def _is_listed(uid: int) -> bool:
-    """Whether the user is in /etc/passwd, so that no service has to be asked for the name."""
-    with open("/etc/passwd", "rb") as passwd:
-        return any(line.split(b":")[2:3] == [b"%d" % uid] for line in passwd)
 
 
 @functools.cache  # once for each process
