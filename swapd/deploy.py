@@ -159,7 +159,7 @@ def _extract_where_room_is(verified: VerifiedTarball, site: Site, ledger: Ledger
     """
     report = _reporter(ledger, Stage.EXTRACT, verified.tarball.size)
     try:
-        admit(verified, site)
+        admit(verified, site, lambda: keep_going(ledger))
         return extract(verified, site, ledger.deployment.id, report)
     except NoRoom:
         clean(site, ledger)
@@ -167,7 +167,7 @@ def _extract_where_room_is(verified: VerifiedTarball, site: Site, ledger: Ledger
             raise
     prune_releases(site, ledger.context)
     sweep(site, ledger.context)
-    admit(verified, site)
+    admit(verified, site, lambda: keep_going(ledger))
     return extract(verified, site, ledger.deployment.id, report)
 
 

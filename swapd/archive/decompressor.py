@@ -93,7 +93,7 @@ class Decompressor:
                 "It is truncated, damaged, or something follows its end: upload it again.",
             )
         if status == BAD_INPUT:
-            with suppress(ValueError, TypeError):  # then these were not its own words
+            with suppress(ValueError, TypeError, RecursionError):  # then these were not its own words
                 raise Rejected.because(*(printable(each, len(words)) for each in json.loads(words)))
         raise Failed(
             f"{self._name}-failed",

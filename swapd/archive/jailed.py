@@ -151,7 +151,7 @@ class Jailed:
                             return dict(report["answer"])
                         if "jail" in report:
                             self.layers = Layers(report["jail"])
-                        position = int(report.get("position", position))
+                        position = _count(report.get("position", position))
                     progress(position)  # for each, also when we are slower than the child
             elif time.monotonic() - heard_at > SILENCE:
                 raise Failed("extractor-hangs", f"the extracting process said nothing for {SILENCE:g} s", SAFE)
@@ -243,15 +243,22 @@ def _name(error: OSError) -> str | None:
 def _read_answer(answer: dict[str, Any]) -> Extracted:
     """What ``extract_archive`` would have returned, or raised."""
     if "extracted" in answer:
-        files, directories, links, size, newest = answer["extracted"]
-        newest = None if newest is None else int(newest)
-        return Extracted(int(files), int(directories), int(links), int(size), newest)
+        *counts, newest = answer["extracted"]
+        files, directories, links, size = map(_count, counts)
+        return Extracted(files, directories, links, size, None if newest is None else _count(newest))
     if "rejected" in answer:
         raise Rejected(Issue(*map(_tame, issue)) for issue in answer["rejected"])
     if "failed" in answer:
         raise Failed(*map(_tame, answer["failed"]))
     number, text, name = answer["refused"]
-    raise OSError(int(number), _tame(text), *([_tame(name)] if name else []))
+    raise OSError(_count(number), _tame(text), *([_tame(name)] if name else []))
+
+
+def _count(number: object) -> int:
+    """A number that there can be; ``ValueError`` where it is none."""
+    if type(number) is not int or not 0 <= number <= LARGEST_FILE:
+        raise ValueError("not a count of anything")
+    return number
 
 
 def _tame(text: object) -> str:

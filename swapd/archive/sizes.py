@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 from swapd.archive.headers import parse_header
@@ -20,9 +21,12 @@ BLOCK = 512
 # padding. Only extended attributes make more of it.
 HEADERS_PER_ENTRY = 4 * BLOCK
 PADDING = 1 << 20
+MOST = 1 << 62  # whatever is claimed: no filesystem has so much, and every reader of records can read it
+_HEADERS_AT_ONCE = 1024  # some 5 ms
 _FILES = (b"0", b"\0", b"7")
 _LINK = b"2"
 _XZ_FOOTER = 12
+_XZ_MAX_BITS = 63
 _XZ_MAX_INDEX = 1 << 20  # bytes; xz -T0 writes some 10 for each 24 MiB
 
 
@@ -33,26 +37,37 @@ class Least(NamedTuple):
     inodes: int
 
 
-def read_least(descriptor: int, compression: Compression, most_entries: int, *, is_whole: bool) -> Least:
+def read_least(
+    descriptor: int,
+    compression: Compression,
+    most_entries: int,
+    *,
+    is_whole: bool,
+    keep_going: Callable[[], None] = lambda: None,
+) -> Least:
     """The least that the tarball holds, which may be nothing.
 
     ``most_entries`` is how many entries may come to be. ``is_whole``: whether the file has the digest that it should;
-    gzip's size stands at the end, and the end of a file that was cut off says anything.
+    gzip's size stands at the end, and the end of a file that was cut off says anything. ``keep_going`` is called now
+    and then, and may raise.
     """
     if compression is Compression.NONE:
-        return _walk(descriptor, most_entries)
+        return _walk(descriptor, most_entries, keep_going)
     read = _STREAM_SIZES.get(compression)
     size = os.fstat(descriptor).st_size
     if read is None or (compression is Compression.GZIP and not is_whole):
         return Least(0, 0)
-    return Least(max(read(descriptor, size) - HEADERS_PER_ENTRY * most_entries - PADDING, 0), 0)
+    return Least(min(max(read(descriptor, size) - HEADERS_PER_ENTRY * most_entries - PADDING, 0), MOST), 0)
 
 
-def _walk(descriptor: int, most_entries: int) -> Least:
+def _walk(descriptor: int, most_entries: int, keep_going: Callable[[], None]) -> Least:
     """From header to header of a plain tarball; up to where one is not as it should be, which extraction tells."""
     size = os.fstat(descriptor).st_size
-    at = content = inodes = 0
+    at = content = inodes = headers = 0
     while at + BLOCK <= size and inodes <= most_entries:
+        headers += 1
+        if headers % _HEADERS_AT_ONCE == 0:
+            keep_going()
         block = os.pread(descriptor, BLOCK, at)
         try:
             header = parse_header(block, b"", is_first=at == 0)
@@ -101,9 +116,14 @@ def _read_xz(descriptor: int, size: int) -> int:
 
 
 def _read_numbers(data: bytes) -> list[int]:
-    """xz's numbers of variable length: seven bits in each byte, the lowest first. Never empty."""
+    """xz's numbers of variable length: seven bits in each byte, the lowest first. Never empty.
+
+    Up to one that has more than the 63 bits which the format allows: each further bit of it would take longer.
+    """
     numbers, number, shift = [], 0, 0
     for byte in data:
+        if shift >= _XZ_MAX_BITS:
+            break
         number |= (byte & 0x7F) << shift
         shift += 7
         if byte < 0x80:

@@ -10,6 +10,7 @@ from swapd.model.control import is_control
 from swapd.model.release import DIGEST, Digest, SidecarKind
 
 _LINE = re.compile(rb"([0-9A-Fa-f]{64}) [ *](.+)")
+_SHORTEST = 64 + len("  x")
 _TAGGED = re.compile(rb"SHA256 \((.+)\) = ([0-9A-Fa-f]{64})")
 
 
@@ -47,6 +48,8 @@ def parse_sums(text: bytes) -> dict[str, Digest]:
     """
     digests: dict[str, Digest] = {}
     for line in text.splitlines():
+        if len(line) < _SHORTEST:  # of a megabyte of line ends, each would cost two looks
+            continue
         match, tagged = _LINE.fullmatch(line), _TAGGED.fullmatch(line)
         digest, path = (match[1], match[2]) if match else (tagged[2], tagged[1]) if tagged else (b"", b"")
         if digest:

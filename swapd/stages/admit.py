@@ -6,6 +6,8 @@ looked at again and again (``host.room``). Both leave the same reserve free.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from swapd.archive import Least, read_least
 from swapd.host.files import opened_directory
 from swapd.host.refusals import explain
@@ -17,11 +19,12 @@ from swapd.model.room import refuse_lack
 from swapd.model.units import format_size
 
 
-def admit(verified: VerifiedTarball, site: Site) -> None:
+def admit(verified: VerifiedTarball, site: Site, keep_going: Callable[[], None] = lambda: None) -> None:
     """Nothing is changed or promised by this; what it raises says the numbers.
 
     ``NoRoom`` (``no-space``, ``no-inodes``); ``Rejected`` (``too-large``, ``too-many-entries``) where the tarball
-    itself says that it holds more than ``max_extracted`` or ``max_entries`` allow.
+    itself says that it holds more than ``max_extracted`` or ``max_entries`` allow. ``keep_going`` is called now and
+    then, and may raise.
     """
     tarball, rules = verified.tarball, site.verify
     try:
@@ -29,9 +32,10 @@ def admit(verified: VerifiedTarball, site: Site) -> None:
             room = read_room(directory)
             # With more entries than there are inodes free there is no room, and no more of it need be read.
             entries = rules.max_entries if room.free_inodes is None else min(room.free_inodes, rules.max_entries)
-            least = _read_least(tarball, entries)
+            least = _read_least(tarball, entries, keep_going)
             # How many entries a stream's size may be made of depends on the limit, and not on the room that there is.
-            _refuse_over(_read_least(tarball, rules.max_entries) if _is_estimate(tarball) else least, rules)
+            is_estimate = tarball.compression is not Compression.NONE
+            _refuse_over(_read_least(tarball, rules.max_entries, keep_going) if is_estimate else least, rules)
             if not stores_as_it_is(directory):
                 least = Least(0, 0)
             refuse_lack(room, f"release {tarball.release}", str(site.releases), *least)
@@ -39,14 +43,9 @@ def admit(verified: VerifiedTarball, site: Site) -> None:
         raise explain(error, site.releases) from error
 
 
-def _read_least(tarball: Tarball, entries: int) -> Least:
+def _read_least(tarball: Tarball, entries: int, keep_going: Callable[[], None]) -> Least:
     is_whole = tarball.expected == tarball.digest
-    return read_least(tarball.descriptor, tarball.compression, entries, is_whole=is_whole)
-
-
-def _is_estimate(tarball: Tarball) -> bool:
-    """Whether the least is reckoned from a stream's size, and not counted; it then takes one look, and no walk."""
-    return tarball.compression is not Compression.NONE
+    return read_least(tarball.descriptor, tarball.compression, entries, is_whole=is_whole, keep_going=keep_going)
 
 
 def _refuse_over(least: Least, rules: Verify) -> None:

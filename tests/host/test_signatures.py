@@ -62,7 +62,9 @@ def test_what_is_signed_goes_live_and_nothing_else(shop: Site, at_author: Packed
 
 CONFINED = """#!/bin/sh
 test "$(id -u)" != 0 ||  # the author, who signs with it
-    ! (cat /etc/shadow || ls /var/lib/swapd || echo > /run/swapd/x || echo > /var/www/x) > /dev/null 2>&1 || exit 1
+    ! (cat /etc/shadow || ls /var/lib/swapd || echo > /run/swapd/x || echo > /var/www/x ||
+       python3 -c 'import socket; socket.socket(socket.AF_UNIX).connect("/run/systemd/private")') > /dev/null 2>&1 ||
+    exit 1
 exec /usr/bin/ssh-keygen "$@"
 """
 

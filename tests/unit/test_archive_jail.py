@@ -150,13 +150,17 @@ LIES: dict[str, Callable[[int], Any]] = {
     "a list": lambda say: os.write(say, b'["answer"]\n'),
     "an answer that is none": lambda say: os.write(say, b'{"answer": 5}\n'),
     "a position that is none": lambda say: os.write(say, b'{"position": {}}\n'),
+    "a position that no file has": lambda say: os.write(say, b'{"position": 1%s}\n' % (b"0" * 4000)),
+    "a position before the beginning": lambda say: os.write(say, b'{"position": -1}\n'),
+    "more files than there can be": lambda _: {"extracted": [10**4000, 1, 1, 1, 1]},
+    "an error that is none": lambda _: {"refused": [10**4000, "no", None]},
     "nested": lambda say: os.write(say, b"[" * 60_000 + b"\n"),
     "an endless line": lambda say: [os.write(say, b"x" * 60_000) for _ in range(100)],
     "layers that are none": lambda say: os.write(say, b'{"jail": 7}\n'),
     "an empty answer": lambda _: {},
     "too little": lambda _: {"extracted": [1]},
     "an empty rejection": lambda _: {"rejected": []},
-    "too early": lambda _: {"extracted": [1, 1, 1, 1], "is_at_end": False},
+    "too early": lambda _: {"extracted": [1, 1, 1, 1, 1], "is_at_end": False},
 }
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from swapd.model.config import Site
 from swapd.model.release import Fingerprint, Sidecar, SidecarKind, Upload, printable
 from swapd.stages.arrive import PATIENCE, Arrivals, Seen, look, scan
+from tests.support.mounts import fuse
 from tests.support.sites import make_site
 from tests.support.tarballs import site_content, write_sidecar, write_tarball
 from tests.support.waiting import wait_until
@@ -383,6 +384,17 @@ class TestScan:
     def test_a_directory_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(FileNotFoundError):
             scan(tmp_path / "missing")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="needs FUSE")
+def test_a_mount_of_an_uploaders_holds_up_no_other_file(tmp_path: Path) -> None:
+    """Not even root may look at it; the kernel says so of the very name."""
+    write_tarball(tmp_path / "shop.tar.gz", site_content("one"))
+    with fuse(tmp_path / "mount.tar.gz", uid=12345) as mount:
+        with pytest.raises(PermissionError):
+            mount.stat()
+        assert "shop.tar.gz" in {seen.name for seen in scan(tmp_path)}
 
 
 def test_a_look_at_a_real_directory(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
@@ -217,6 +220,39 @@ class TestLeast:
     def test_one_that_was_cut_off_promises_nothing(self, tmp_path: Path, compression: Compression, cut: int) -> None:
         data = compress(self.DATA, compression)[:-cut]
         assert self.least(tmp_path, data, compression, whole=False) == (0, 0)
+
+    def xz(self, numbers: bytes) -> bytes:
+        """A stream whose index, which is whole, has these bytes in it."""
+        index = b"\0" + numbers
+        index += bytes(-len(index) % 4)
+        index += struct.pack("<I", zlib.crc32(index))
+        end = struct.pack("<I", len(index) // 4 - 1) + b"\0\1"
+        return b"\xfd7zXZ\0" + bytes(40) + index + struct.pack("<I", zlib.crc32(end)) + end + b"YZ"
+
+    @pytest.mark.timeout(60)  # it took minutes, and then there was no size that it could be shown as
+    @pytest.mark.parametrize("length", [8, 9, 10, 3000, 1_000_000])
+    def test_an_index_with_an_endless_number(self, tmp_path: Path, length: int) -> None:
+        claimed = self.least(tmp_path, self.xz(b"\1\5" + b"\xff" * length + b"\1"), Compression.XZ, most=0)
+        assert claimed.bytes <= 1 << 62
+        with contextlib.suppress(NoRoom):
+            refuse_lack(room(GIB), "release x", "/srv", *claimed)
+
+    @pytest.mark.parametrize("sizes", [1, 1000, 50_000])
+    def test_an_index_that_claims_more_than_there_can_be(self, tmp_path: Path, sizes: int) -> None:
+        count = bytes([sizes & 0x7F | 0x80, sizes >> 7 & 0x7F | 0x80, sizes >> 14])
+        data = self.xz(count + (b"\5" + b"\xff" * 8 + b"\x7f") * sizes)
+        assert self.least(tmp_path, data, Compression.XZ) == (1 << 62, 0)
+
+    def test_a_stop_ends_a_long_look(self, tmp_path: Path) -> None:
+        class StoppedError(Exception):
+            pass
+
+        def stop() -> None:
+            raise StoppedError
+
+        (tmp_path / "tarball").write_bytes(tar(*[directory(b"d")] * 2000))
+        with opened(tmp_path / "tarball", os.O_RDONLY) as descriptor, pytest.raises(StoppedError):
+            read_least(descriptor, Compression.NONE, 10**6, is_whole=True, keep_going=stop)
 
     @given(st.binary(max_size=64), st.sampled_from(Compression))
     def test_nonsense_is_never_an_error(self, data: bytes, compression: Compression) -> None:
