@@ -101,6 +101,6 @@ def _find_left_out(site: Site) -> Found:
             "route-left-out",
             f"what the web server has for {site.live} does not hold for the releases that the route leads to",
             text,
-            f"Write it for {site.releases}/* as well. A <Directory>, or an Alias, instead of a pattern is taken over by "
+            f"Write it for {site.releases}/* as well. A <Directory> or an Alias instead of a pattern is taken over by "
             "itself, and PHP that is reached by SetHandler instead of ProxyPassMatch comes by the route.",
         )
