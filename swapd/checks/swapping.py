@@ -23,9 +23,10 @@ def find_strategies(site: Site, _: Layout) -> Iterator[Finding]:
             choice = look(part)
         except Failed as error:
             yield Finding.of(site.name, f"{part.live} cannot be swapped", error)
-        except PermissionError as error:
-            yield _not_tried(part, error)
         except OSError as error:
+            if isinstance(error, PermissionError) and os.geteuid() != 0:
+                yield _not_tried(part, error)
+                continue
             directory = Path(error.filename or part.releases)
             yield Finding.of(site.name, f"{part.live} cannot be swapped", explain(error, directory))
         else:
