@@ -167,6 +167,7 @@ class Daemon:
         for desk in self._desks.values():
             if desk.worker is None:
                 desk.find_crashed()
+                desk.find_leftovers()
             if desk.retry_where_room_is():
                 desk.look_at = 0.0
 
@@ -186,6 +187,7 @@ class Daemon:
         desk.look_at = present + min(longest, again if again is not None else longest)
         desk.queue = deque(self._refreshed(desk, ready))
         desk.queue.extend(upload for upload in ready if upload.file_name not in known)
+        desk.weigh_arrivals()
         desk.gone += gone
         desk.read_live()  # which a command may have changed
         self._mark_waiting(desk)
@@ -303,6 +305,10 @@ class Daemon:
 
     def _take_report(self, desk: SiteDesk, report: dict[str, Any]) -> None:
         upload = desk.current
+        if "swept" in report:
+            desk.hear_swept()
+            return
+        desk.is_sweeping = report.get("sweeps", desk.is_sweeping)
         if "ready" in report:
             desk.hear_ready()
         elif "stage" in report:
@@ -311,6 +317,7 @@ class Daemon:
         elif upload is not None:
             desk.stage, desk.fraction, desk.current = "", None, None
             if "waits" in report:
+                desk.passed = ()
                 desk.arrivals.put_back(upload, report["reason"], time.monotonic())
             else:
                 self._take_outcome(desk, upload, report)
@@ -319,6 +326,7 @@ class Daemon:
 
     @staticmethod
     def _take_outcome(desk: SiteDesk, upload: Upload, report: dict[str, Any]) -> None:
+        desk.hear_outcome(Outcome(report["outcome"]), report["release"])
         if not report["is_retried"]:
             # Also what went live: should its file not be removable, it is not deployed for ever. And as it was claimed,
             # which may be later than it was seen.

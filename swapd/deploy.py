@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
+from swapd.adopt import settle_drift
 from swapd.host import records
 from swapd.host.apache import Force, look_at_route
 from swapd.host.files import is_tree, locked
@@ -15,8 +15,20 @@ from swapd.model import events
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed, Interrupted, Rejected
 from swapd.model.record import Deployment, SiteState
-from swapd.model.release import ADOPTED, KeptRelease, Release, Stage, StagedRelease, Tarball, Upload
+from swapd.model.release import (
+    ADOPTED,
+    KeptRelease,
+    Release,
+    ReleaseId,
+    Stage,
+    StagedRelease,
+    Tarball,
+    Upload,
+    VerifiedTarball,
+)
+from swapd.model.room import NoRoom
 from swapd.recover import recover
+from swapd.retention import prune_releases, sweep
 from swapd.stages import pause, swap
 from swapd.stages.admit import admit
 from swapd.stages.choose import choose
@@ -24,7 +36,6 @@ from swapd.stages.claim import claim
 from swapd.stages.compare import find_newest, refuse_older
 from swapd.stages.extract import extract
 from swapd.stages.prepare import prepare
-from swapd.stages.prune import prune, releases_to_prune
 from swapd.stages.verify import verify
 
 RESTARTS = 4  # how often httpd may be restarted between being found and being stopped; each look takes some 100 ms
@@ -51,6 +62,18 @@ def deploy(site: Site, upload: Upload, context: Context, patience: float = 0.0) 
             return ledger.fail(explain(error, site.live.parent))
 
 
+def supersede(site: Site, upload: Upload, by: ReleaseId, context: Context, patience: float = 0.0) -> Deployment:
+    """The outcome of an upload that is not deployed, because one that came later is live. It stays where it is.
+
+    Raises ``Busy`` as ``deploy`` does.
+    """
+    records.make_state_directories(context.layout, site.name)
+    lock = context.layout.site_lock(site.name)
+    with locked(lock, f"a deployment of {site.name}", patience, context.is_cancelled):
+        recover(site, context)
+        return Ledger.open(site, context, upload).end_superseded(by)
+
+
 def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
     """Claim, verify, admit, extract, prepare, pause, swap, resume, record, prune."""
     context = ledger.context
@@ -66,8 +89,9 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
         if _is_unchanged(site, tarball, state):
             return ledger.end_unchanged()
         strategies = choose_strategies(site, ledger)
+        state = settle_drift(site, context, state)
         ledger.enter(Stage.EXTRACT)
-        admit(verified, site)
+        _admit(verified, site, context)
         report = _reporter(ledger, Stage.EXTRACT, tarball.size)
         extracted = extract(verified, site, ledger.deployment.id, report)
     if site.verify.newer_only:
@@ -79,8 +103,17 @@ def _deploy(site: Site, upload: Upload, ledger: Ledger) -> Deployment:
     release = make_live(site, staged, strategies, state, ledger)
     deployment = ledger.end_live(release)
     ledger.enter(Stage.PRUNE)
-    ledger.remove_old_markers(prune_releases(site, context))
+    prune_releases(site, context)
     return deployment
+
+
+def _admit(verified: VerifiedTarball, site: Site, context: Context) -> None:
+    """Raises ``NoRoom`` when there is none, not even once what is on its way out is gone."""
+    try:
+        admit(verified, site)
+    except NoRoom:
+        sweep(site, context)
+        admit(verified, site)
 
 
 def choose_strategies(site: Site, ledger: Ledger) -> list[Strategy]:
@@ -178,35 +211,6 @@ def _commit_paused(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> No
         finally:
             for warning in found.quarry.warnings:
                 context.emit(events.degraded(warning, site.name))
-
-
-def prune_releases(site: Site, context: Context) -> SiteState:
-    """Removes what is past ``keep``, and what crashes left among the releases; returns the site's state after that.
-
-    Under the site's lock, and not before an extraction. What cannot be removed is said, and stays.
-    """
-    state = records.read_state(context.layout, site.name)
-    doomed = tuple(dict.fromkeys((*state.doomed, *releases_to_prune(state, site.keep))))
-    try:
-        if doomed:
-            # No longer listed as kept before it is no longer whole; and not forgotten before it is gone.
-            kept = tuple(release for release in state.previous if release not in doomed)
-            bad = tuple(release for release in state.bad if release in kept)
-            state = replace(state, previous=kept, doomed=doomed, bad=bad)
-            records.write_state(context.layout, site.name, state)
-        for part in site.parts:
-            try:
-                prune(part, doomed)
-            except* OSError as group:
-                for error in group.exceptions:
-                    context.emit(events.degraded(f"pruning: {error}", site.name))
-        if doomed:
-            state = replace(state, doomed=())
-            records.write_state(context.layout, site.name, state)
-            context.emit(events.pruned(site.name, doomed))
-    except OSError as error:
-        context.emit(events.degraded(f"pruning: {error.filename}: {error.strerror}", site.name))
-    return state
 
 
 def clean(site: Site, ledger: Ledger) -> None:

@@ -17,15 +17,17 @@ from swapd.host.coprocess import Coprocess
 from swapd.host.room import read_room
 from swapd.host.routes import is_route_lost
 from swapd.ledger import is_retried
-from swapd.model.config import Site
+from swapd.model.config import Queue, Site
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, LiveRelease
-from swapd.model.release import Outcome, SiteName, Upload, recorded_name
+from swapd.model.record import Deployment, Kind, LiveRelease
+from swapd.model.release import Outcome, ReleaseId, SiteName, Upload, recorded_name
 from swapd.model.room import RoomNeeded
 from swapd.model.status import SiteStatus
+from swapd.model.turns import Superseded, choose_turn, find_passed
+from swapd.rebuild import has_traces
 from swapd.stages.arrive import Answer, Arrivals
-from swapd.stages.prune import has_leftovers
+from swapd.stages.prune import ASIDE, find_leftovers
 
 LEISURE = 9.0  # between two looks at a drop directory, for one that a look takes
 
@@ -40,13 +42,17 @@ class SiteDesk:
         self.arrivals = self._new_arrivals()
         self.queue: deque[Upload] = deque()
         self.current: Upload | None = None
+        self.passed: tuple[Upload, ...] = ()  # over for the current one
+        self.superseded = Superseded()
         self.worker: Coprocess | None = None
         self.is_ready = False
+        self.is_sweeping = False
         self.must_recover = False
         self.is_recovering = False
         self._deployments_mtime = 0
         self.find_crashed()
-        self.must_recover = self.must_recover or has_leftovers(site) or is_route_lost(site)
+        self._left: list[str] = []  # by whoever removed old releases last, and could not remove these
+        self.must_recover = self.must_recover or bool(find_leftovers(site)) or is_route_lost(site)
         self.not_before = 0.0
         self.stage = ""
         self.fraction: float | None = None
@@ -54,12 +60,24 @@ class SiteDesk:
         self.lost = ""  # what is wrong with the drop directory
         self.live: LiveRelease | None = None
         self._live_written = -1
+        self._untold = ""  # why it is not known what is live
         self.look_at = 0.0  # of time.monotonic(): when to look at the drop directory, as soon as that may be
         self._rests_until = 0.0
         self.buffer = b""
         self.gone: list[str] = []  # names of answered uploads that their owners removed
         self.marked: dict[str, str] = {}  # why each upload that has a pending marker of ours waits
         self.read_live()
+        self._live_upload = self._find_live_upload()
+
+    def _find_live_upload(self) -> tuple[ReleaseId, Upload] | None:
+        """The upload of the release that is live, as it was; None where that is none that was dropped."""
+        if self.live is None or self.site.queue is Queue.ALL:
+            return None
+        for item in records.read_deployments(self._layout, self.site.name, self.live.deployment):
+            if item.id == self.live.deployment and item.is_dropped and item.kind is Kind.DEPLOYMENT:
+                upload = Upload(self.site.incoming, item.file_name, True, fingerprint=item.fingerprint)
+                return self.live.release, upload
+        return None
 
     @property
     def looks_at(self) -> float:
@@ -84,7 +102,25 @@ class SiteDesk:
             return
         if mtime != self._deployments_mtime and self.current is None:
             self._deployments_mtime = mtime
-            self.must_recover = bool(records.find_unfinished(self._layout, self.site.name))
+            self.must_recover = self._is_damaged() or bool(records.find_unfinished(self._layout, self.site.name))
+
+    def _is_damaged(self) -> bool:
+        """Whether a record is to be rebuilt; one that a newer version wrote is for the next deployment to refuse."""
+        try:
+            return bool(records.find_damaged(self._layout, self.site.name))
+        except Failed:
+            return False
+
+    def find_leftovers(self) -> None:
+        """Sees whether old releases are on their way out and nobody removes them; those that cannot be, count once."""
+        if (left := find_leftovers(self.site, ASIDE)) and left != self._left:
+            self._left = left
+            self.must_recover = True
+
+    def hear_swept(self) -> None:
+        """The worker has removed what it could."""
+        self.is_sweeping = False
+        self._left = find_leftovers(self.site, ASIDE)
 
     def hear_ready(self) -> None:
         """The worker has recovered, and takes uploads from now on."""
@@ -94,6 +130,8 @@ class SiteDesk:
             self.arrivals = self._new_arrivals()
             self.queue.clear()
             self.look_at = 0.0
+            self.read_live()
+            self._live_upload = self._find_live_upload()
         self.read_live()
 
     def _new_arrivals(self) -> Arrivals:
@@ -130,10 +168,14 @@ class SiteDesk:
         try:
             written = path.stat().st_mtime_ns if path.exists() else 0
             if written != self._live_written:
+                self._live_written = written  # also of one that cannot be read: it is rebuilt, or not, once
                 self.live = records.read_state(self._layout, self.site.name).live
-                self._live_written = written
+                self.trouble = self.trouble if self.trouble != self._untold else ""
+                # Perhaps a site before its first deployment; perhaps one whose records are lost.
+                self.must_recover |= not written and has_traces(self.site, self._layout)
         except (Failed, OSError) as error:
-            self.trouble = str(error)
+            self.trouble = self._untold = str(error)
+            self.must_recover |= isinstance(error, Failed) and error.problem == "bad-record"
 
     def retire_worker(self) -> None:
         """No further upload for the worker that runs: it ends after the one it has."""
@@ -145,7 +187,7 @@ class SiteDesk:
         site, layout = self.site, self._layout
         self.worker = Coprocess(site.name, lambda: worker.work(site, layout))
         os.set_blocking(self.worker.stdout.fileno(), False)
-        self.is_ready, self.buffer = False, b""
+        self.is_ready, self.is_sweeping, self.buffer = False, False, b""
         self.is_recovering, self.must_recover = self.must_recover, False
 
     def hand_over(self) -> None:
@@ -154,12 +196,34 @@ class SiteDesk:
             return
         if self.worker.stdin.closed:
             return  # it is on its way out; its successor goes on
-        if self.queue:
-            self.current = self.queue.popleft()
-            with contextlib.suppress(BrokenPipeError):  # it died: its end of output says so
-                self.worker.stdin.write(json.dumps(worker.upload_document(self.current)).encode() + b"\n")
-        else:
+        if (passed := self.superseded.find(self.queue)) is not None and self.superseded.release:
+            self._give(passed, superseded_by=self.superseded.release)
+        elif self.queue:
+            turn = choose_turn(self.queue, self.site.queue)
+            self.passed = turn.passed
+            self._give(turn.upload)
+        elif not self.is_sweeping:
             self.retire_worker()
+
+    def _give(self, upload: Upload, **order: str) -> None:
+        self.queue.remove(upload)
+        self.current = upload
+        if self.worker is not None:
+            with contextlib.suppress(BrokenPipeError):  # it died: its end of output says so
+                self.worker.stdin.write(json.dumps({**worker.upload_document(upload), **order}).encode() + b"\n")
+
+    def hear_outcome(self, outcome: Outcome, release: ReleaseId | None) -> None:
+        """What became of the upload whose turn it was: those that were passed over for it have their turn, or not."""
+        if self.passed and outcome in (Outcome.LIVE, Outcome.UNCHANGED):
+            self.superseded = Superseded(release, self.passed)
+        self.passed = ()
+
+    def weigh_arrivals(self) -> None:
+        """At the first look after a start: what was passed over before it."""
+        live, self._live_upload = self._live_upload, None
+        if live is not None and self.site.queue is Queue.LATEST:
+            release, upload = live
+            self.superseded = Superseded(release, find_passed(self.queue, upload))
 
     def status(self) -> SiteStatus:
         waiting = len(self.arrivals.waiting()) - (self.current is not None)
@@ -174,5 +238,6 @@ def _answered(layout: Layout, site: SiteName) -> Iterator[Deployment]:
         if not deployment.is_dropped or deployment.file_name in seen:
             continue
         seen.add(deployment.file_name)
-        if deployment.outcome in (Outcome.REJECTED, Outcome.FAILED) and not is_retried(deployment):
+        stays = deployment.outcome in (Outcome.REJECTED, Outcome.FAILED) or deployment.is_superseded
+        if stays and not is_retried(deployment):
             yield deployment

@@ -15,7 +15,17 @@ from swapd.model.control import RollbackRequest
 from swapd.model.errors import Failed, NotComplete, Rejected, SwapdError
 from swapd.model.events import Event
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, Kind, LiveRelease, LiveTree, SiteState, StageTime, SwapIntent, now
+from swapd.model.record import (
+    SUPERSEDED,
+    Deployment,
+    Kind,
+    LiveRelease,
+    LiveTree,
+    SiteState,
+    StageTime,
+    SwapIntent,
+    now,
+)
 from swapd.model.release import (
     DeploymentId,
     Digest,
@@ -30,7 +40,7 @@ from swapd.model.release import (
     recorded_name,
 )
 from swapd.model.room import NoRoom
-from swapd.stages.mark import describe, remove_old_markers, remove_sums, remove_upload, write_marker
+from swapd.stages.mark import describe, remove_sums, remove_upload, write_marker
 
 MAX_ATTEMPTS = 3  # how often an upload is taken up that crashes us, before it counts as failed
 RETRIED = ("interrupted", "crashed")  # problems after which the same upload is taken up again
@@ -70,13 +80,14 @@ class Ledger:
         self._entered = time.monotonic()
 
     @classmethod
-    def open(cls, site: Site, context: Context, upload: Upload) -> Ledger:
-        """A deployment of the upload; nothing is written yet."""
+    def open(cls, site: Site, context: Context, upload: Upload, kind: Kind = Kind.DEPLOYMENT) -> Ledger:
+        """A deployment of the upload, or what it asks for; nothing is written yet."""
         deployment = Deployment(
             id=DeploymentId(str(uuid.uuid4())),
             site=site.name,
             outcome=Outcome.PENDING,
             started=now(),
+            kind=kind,
             file_name=recorded_name(upload.file_name),
             is_dropped=upload.is_dropped,
             operator=context.operator,
@@ -84,24 +95,6 @@ class Ledger:
             sidecars=upload.sidecars,
         )
         return cls(site, context, deployment, upload.file_name)
-
-    @classmethod
-    def open_rollback(cls, site: Site, context: Context, request: RollbackRequest) -> Ledger:
-        """A rollback as it is asked for, by a control file or a command; nothing is written yet."""
-        file_name = request.upload.file_name if request.upload else request.name
-        deployment = Deployment(
-            id=DeploymentId(str(uuid.uuid4())),
-            site=site.name,
-            outcome=Outcome.PENDING,
-            started=now(),
-            kind=Kind.ROLLBACK,
-            file_name=recorded_name(file_name),
-            is_dropped=request.upload is not None,
-            operator=context.operator,
-            fingerprint=request.upload.fingerprint if request.upload else None,
-            sidecars=request.upload.sidecars if request.upload else (),
-        )
-        return cls(site, context, deployment, file_name)
 
     def know(self, tarball: Tarball) -> None:
         """What the claim found; not written before ``begin``."""
@@ -238,6 +231,12 @@ class Ledger:
         """The outcome of a deployment of what is live already."""
         return self._end(Outcome.UNCHANGED, "this release is live already", "", "")
 
+    def end_superseded(self, by: ReleaseId) -> Deployment:
+        """The outcome of an upload whose turn was another's, which came later and is live."""
+        hint = "It was not read, and stays here: touch it to have it deployed all the same, or remove it."
+        reason = f"superseded by {by}, which came later and is live"
+        return self._end(Outcome.UNCHANGED, reason, hint, SUPERSEDED)
+
     def end_live(self, release: Release, reason: str = "") -> Deployment:
         """The outcome of a deployment whose release is live: the site's state, and all the rest.
 
@@ -277,10 +276,12 @@ class Ledger:
             pause=self.deployment.pause,
             newest=self.deployment.newest,
             others=tuple(LiveTree(str(path.live), identify(path.live)) for path in self.site.paths),
+            live=str(self.site.live),
         )
-        # What is live again, or was deployed anew, is bad no more.
+        # What is live again, or was deployed anew, is bad no more; what is not listed any more is not pinned either.
         bad = tuple(dict.fromkeys(item for item in bad if item in unique))
-        records.write_state(layout, name, SiteState(live, tuple(unique), doomed, bad))
+        pinned = tuple(item for item in before.pinned if item in unique or item == release.release)
+        records.write_state(layout, name, SiteState(live, tuple(unique), doomed, bad, pinned))
 
     def _end(self, outcome: Outcome, reason: str, hint: str, problem: str) -> Deployment:
         if not self._is_begun:
@@ -317,7 +318,7 @@ class Ledger:
             self.context.emit(events.deployment_ended(self.deployment))
         marked = replace(self.deployment, outcome=Outcome.PENDING) if is_retried(self.deployment) else self.deployment
         self._mark(marked)
-        if self.deployment.outcome in (Outcome.LIVE, Outcome.UNCHANGED):
+        if self.deployment.outcome in (Outcome.LIVE, Outcome.UNCHANGED) and not self.deployment.is_superseded:
             self._remove_upload()
         if not self.deployment.must_refresh:
             self.close()
@@ -355,12 +356,6 @@ class Ledger:
         return digests <= {
             item.digest for item in records.read_deployments(self.context.layout, self.site.name) if item.ended
         }
-
-    def remove_old_markers(self, state: SiteState) -> None:
-        """Removes the markers of releases that are not kept any more."""
-        if state.live is not None:
-            kept = {state.live.release, *state.previous}
-            self._degrading("the removal of old markers", lambda: remove_old_markers(self.site.incoming, kept))
 
     def _degrading(self, what: str, write: Callable[[], object]) -> None:
         """Does what must not change an outcome when it fails: that is said, and nothing else."""

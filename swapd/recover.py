@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from swapd.host import records
 from swapd.host.files import is_tree, sweep_temporaries
 from swapd.host.resume import resume_leftover
@@ -12,6 +15,7 @@ from swapd.model.config import PauseMode, Site
 from swapd.model.errors import Failed, Interrupted
 from swapd.model.record import Deployment, Kind
 from swapd.model.release import Outcome, Release, Stage
+from swapd.rebuild import mend_records, name_orphans
 from swapd.stages import swap
 from swapd.stages.mark import sweep_markers
 from swapd.stages.refresh import refresh
@@ -41,9 +45,11 @@ def recover(site: Site, context: Context) -> None:
     except Failed as error:  # only a pause has to fail by that, and it will
         context.emit(events.degraded(f"{error.message}. {error.hint}", site.name))
     _sweep(site, context)
+    with _explaining(site, "its records"):
+        mend_records(site, context)
     for deployment in records.find_unfinished(context.layout, site.name):
         ledger = Ledger(site, context, deployment)
-        try:
+        with _explaining(site, f"what a crash left of deployment {deployment.id}"):
             ledger.tell_start()
             if deployment.outcome is not Outcome.PENDING:
                 ledger.tell()
@@ -52,13 +58,22 @@ def recover(site: Site, context: Context) -> None:
             else:
                 _undo(site, ledger)
             refresh_live(site, ledger)
-        except OSError as error:
-            raise Failed(
-                "cannot-recover",
-                f"what a crash left of deployment {deployment.id} cannot be put right: "
-                f"{error.filename}: {error.strerror}",
-                f"{site.live} has not been touched. Correct that; swapd tries again before the next deployment.",
-            ) from error
+    with _explaining(site, "what a crash left"):
+        name_orphans(site, context)
+    with _explaining(site, "the route"):
+        _restore_route(site, context)
+
+
+@contextmanager
+def _explaining(site: Site, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Failed(
+            "cannot-recover",
+            f"{what} cannot be put right: {error.filename}: {error.strerror}",
+            f"{site.live} has not been touched. Correct that; swapd tries again before the next deployment.",
+        ) from error
 
 
 def _sweep(site: Site, context: Context) -> None:
@@ -69,7 +84,6 @@ def _sweep(site: Site, context: Context) -> None:
         sweep_markers(site.incoming)
         for part in site.parts:
             sweep_probes(part)
-        _restore_route(site, context)
     except OSError as error:
         context.emit(events.degraded(f"sweeping: {error.filename}: {error.strerror}", site.name))
 

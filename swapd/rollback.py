@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from swapd.adopt import settle_drift
 from swapd.deploy import choose_strategies, clean, keep_going, make_live
 from swapd.host import records
 from swapd.host.files import is_tree, locked
@@ -13,7 +14,7 @@ from swapd.ledger import Context, Ledger
 from swapd.model.config import Require, Site
 from swapd.model.control import RollbackRequest, describe_binding, refuse_stale
 from swapd.model.errors import Failed, Rejected, UsageError
-from swapd.model.record import Deployment, SiteState
+from swapd.model.record import Deployment, Kind, SiteState
 from swapd.model.release import Outcome, ReleaseId, Stage, Upload
 from swapd.recover import recover, refresh_live
 from swapd.stages.heed import heed
@@ -38,7 +39,9 @@ def rollback(
     lock = context.layout.site_lock(site.name)
     with locked(lock, f"a deployment of {site.name}", patience, context.is_cancelled):
         recover(site, context)
-        ledger = Ledger.open_rollback(site, context, request)
+        # A command is recorded under the name of the control file that would ask for the same.
+        upload = request.upload or Upload(site.incoming, request.name, is_dropped=False)
+        ledger = Ledger.open(site, context, upload, Kind.ROLLBACK)
         try:
             deployment = _roll_back(site, request, ledger)
         except (Rejected, Failed) as error:
@@ -59,7 +62,7 @@ def _roll_back(site: Site, request: RollbackRequest, ledger: Ledger) -> Deployme
     if request.upload is not None:
         request = heed(request.upload, site)
         ledger.know_request(request)
-    state = records.read_state(context.layout, site.name)
+    state = settle_drift(site, context, records.read_state(context.layout, site.name))
     release = _choose(request, site, state)
     ledger.know_target(release, state)
     if request.upload is not None:

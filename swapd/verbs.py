@@ -21,11 +21,16 @@ VERBS = {
     "rollback": "Make a kept release live again.",
     "status": "What is live, under way, waiting, and what went wrong last.",
     "history": "The deployments, newest first.",
+    "prune": "Remove the releases past keep.",
+    "pin": "Keep a release whatever keep says.",
+    "unpin": "Let a pinned release go in its time.",
     "pack": "Write a tarball with its digest.",
     "resume": "Resume whatever swapd stopped; safe at any time.",
     "demo": "A site, a web server and the daemon in a scratch directory.",
     "run": "The daemon: what the systemd unit starts.",
 }
+# What other programs of swapd's ask for; nobody types them.
+HIDDEN = ("users",)
 
 
 class _Verbs(click.Group):
@@ -35,7 +40,7 @@ class _Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in VERBS:
+        if cmd_name not in VERBS and cmd_name not in HIDDEN:
             return None
         command: click.Command = importlib.import_module(f"swapd.commands.{cmd_name}").command
         return command

@@ -8,6 +8,7 @@ standard output. It ends at the end of its input, or after SIGTERM.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import time
 from dataclasses import asdict, astuple
 from typing import Any, TextIO
 
-from swapd.deploy import deploy, prune_releases
+from swapd.deploy import deploy, supersede
 from swapd.host import records
 from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
@@ -27,10 +28,12 @@ from swapd.model.events import degraded
 from swapd.model.layout import Layout
 from swapd.model.release import Fingerprint, Sidecar, SidecarKind, Stage, Upload
 from swapd.recover import recover
+from swapd.retention import prune_releases, sweep
 from swapd.rollback import rollback
-from swapd.stages.prune import has_leftovers
+from swapd.stages.prune import find_leftovers
 
 REPORT_INTERVAL = 0.1  # seconds between two reports of the same stage's progress
+MOST_BROKEN_OFF = 3  # removals in a row that give way to a deployment; the next one does not
 LOCK_PATIENCE = 3600.0  # a command that deploys to this site is waited for: the upload loses nothing
 
 
@@ -65,6 +68,7 @@ class Worker:
         self._output = output
         self._is_cancelled = False
         self._reported = (Stage.CLAIM, 0.0)
+        self._broken_off = 0
         self._context = Context(layout, self._emit, self._progress, lambda: self._is_cancelled)
 
     def cancel(self, *_: object) -> None:
@@ -100,8 +104,11 @@ class Worker:
         if self._is_cancelled:
             return
         try:
-            obey = rollback if is_control(upload.file_name) else deploy
-            deployment = obey(self._site, upload, self._context, LOCK_PATIENCE)
+            if "superseded_by" in document:
+                deployment = supersede(self._site, upload, document["superseded_by"], self._context, LOCK_PATIENCE)
+            else:
+                obey = rollback if is_control(upload.file_name) else deploy
+                deployment = obey(self._site, upload, self._context, LOCK_PATIENCE)
         except NotComplete as waits:
             self._report(waits=upload.file_name, reason=waits.message)
         except (Busy, Failed) as error:
@@ -111,28 +118,44 @@ class Worker:
             self._report(
                 ended=upload.file_name,
                 outcome=deployment.outcome.value,
+                release=deployment.release,
                 reason=deployment.reason,
                 is_retried=is_retried(deployment),
                 fingerprint=_numbers(deployment.fingerprint) if deployment.fingerprint else None,
                 needed=asdict(deployment.needed) if deployment.needed else None,
+                sweeps=bool(find_leftovers(self._site)),
             )
 
     def run(self, requests: TextIO) -> None:
-        """Until the end of ``requests``, or a signal."""
+        """Until the end of ``requests``, or a signal. Old releases are removed while nothing is asked for."""
         self.recover()
-        self._report(ready=True)
+        self._tidy()
+        self._report(ready=True, sweeps=bool(find_leftovers(self._site)))
+        self._sweep(requests)
         for line in requests:
             self.take_up(json.loads(line))
             if self._is_cancelled:
                 return
-        self._sweep()
+            self._sweep(requests)
 
-    def _sweep(self) -> None:
-        """Removes what a crash amid an earlier prune left, once there is nothing more urgent."""
+    def _tidy(self) -> None:
+        """Renames aside what a crash amid a prune, or amid an extraction, left: the first sweep takes it along."""
         lock = self._context.layout.site_lock(self._site.name)
-        if has_leftovers(self._site):
+        if find_leftovers(self._site):
             with contextlib.suppress(Busy, Failed), locked(lock, "a deployment"):
                 prune_releases(self._site, self._context)
+
+    def _sweep(self, requests: TextIO) -> None:
+        """Gives way to the next request, but not for ever: the disk must not fill while one follows the other."""
+        try:
+            wanted = None if self._broken_off >= MOST_BROKEN_OFF else requests.fileno()
+        except io.UnsupportedOperation:
+            wanted = None
+        if sweep(self._site, self._context, wanted):
+            self._broken_off = 0
+            self._report(swept=True)
+        else:
+            self._broken_off += 1
 
 
 def work(site: Site, layout: Layout) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from swapd.checks.routing import find_route
+from swapd.checks.standing import find_changes, find_held
 from swapd.checks.swapping import find_strategies, find_volatile
 from swapd.model.config import Site
 from swapd.model.findings import Finding
@@ -15,7 +16,7 @@ from swapd.model.layout import Layout
 
 Check = Callable[[Site, Layout], Iterable[Finding]]
 
-CHECKS: tuple[Check, ...] = (find_strategies, find_route, find_volatile)
+CHECKS: tuple[Check, ...] = (find_strategies, find_route, find_volatile, find_changes, find_held)
 
 
 def find(site: Site, layout: Layout) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from swapd.host.apache import Force, look_at_route
 from swapd.host.routes import find_kept_tree, read_route
-from swapd.host.snippets import gather_surroundings
+from swapd.host.snippets import find_left_out, gather_surroundings
 from swapd.model.config import Site, Strategy
 from swapd.model.findings import Finding, Severity
 from swapd.model.layout import Layout
@@ -26,6 +26,7 @@ def find_route(site: Site, _: Layout) -> Found:
         yield from _find_unreadable(site)
         yield from _find_astray(site)
         yield from _find_outdated(site)
+        yield from _find_left_out(site)
     except OSError as error:
         what = "whether the route is right is not known"
         yield _finding(site, Severity.WARNING, "route-unknown", what, f"{error.filename}: {error.strerror}", "See why.")
@@ -89,4 +90,17 @@ def _find_outdated(site: Site) -> Found:
             "releases are not served as the web server's configuration has it for the live path",
             f"an Alias, or <Directory> of {site.live}, has changed since {site.route.apache} was written",
             f"Have it written anew, and reload the web server: {again}; systemctl reload apache2 (or httpd)",
+        )
+
+
+def _find_left_out(site: Site) -> Found:
+    for text in find_left_out(site):
+        yield _finding(
+            site,
+            Severity.WARNING,
+            "route-left-out",
+            f"what the web server has for {site.live} does not hold for the releases that the route leads to",
+            text,
+            f"Write it for {site.releases}/* as well. A <Directory> or an Alias instead of a pattern is taken over by "
+            "itself, and PHP that is reached by SetHandler instead of ProxyPassMatch comes by the route.",
         )

@@ -22,6 +22,7 @@ from swapd.model.events import Event
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, Kind
 from swapd.model.release import Outcome, Stage, Upload, printable
+from swapd.retention import sweep
 from swapd.stages.arrive import scan
 from swapd.stages.mark import announce
 
@@ -50,16 +51,19 @@ def command(layout: Layout, site: str, file: Path, patience: float, as_json: boo
     upload = _upload(configured, file)
     log = EventLog(layout, is_command=True)
     try:
-        with cancellable() as cancelled, _progress(not as_json) as progress:
-            # Below --root the log is this very terminal, which gets the outcome anyhow.
-            emit = log.emit if layout.is_host else discard
-            context = Context(layout, emit, progress, lambda: bool(cancelled), find_operator())
-            deployment = deploy(configured, upload, context, patience)
+        with cancellable() as cancelled:
+            with _progress(not as_json) as progress:
+                # Below --root the log is this very terminal, which gets the outcome anyhow.
+                emit = log.emit if layout.is_host else discard
+                context = Context(layout, emit, progress, lambda: bool(cancelled), find_operator())
+                deployment = deploy(configured, upload, context, patience)
+            with suppress(OSError):
+                announce(configured.incoming)
+            print_outcome(deployment, as_json)
+            sys.stdout.flush()  # the removal of old releases may take a while; who breaks it off has his outcome
+            sweep(configured, context)
     except NotComplete as error:
         raise Failed(error.problem, error.message, error.hint) from error
-    with suppress(OSError):
-        announce(configured.incoming)
-    print_outcome(deployment, as_json)
     return STATUSES[deployment.outcome]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import shutil
@@ -15,8 +16,11 @@ import click
 import psutil
 import tomli_w
 
+from swapd.adopt import adopt
+from swapd.commands.holding import holding
 from swapd.host import processes, records
 from swapd.host.configuration import read_sites
+from swapd.host.drift import find_drift
 from swapd.host.files import write_durably
 from swapd.host.masters import find_masters
 from swapd.host.snippets import write_snippets
@@ -25,7 +29,9 @@ from swapd.model.config_parser import Source, parse_site
 from swapd.model.errors import Failed, UsageError
 from swapd.model.layout import Layout
 from swapd.model.release import SITE_NAME, SiteName, printable
+from swapd.stages.mark import announce
 
+ADOPTION_PATIENCE = 10.0  # seconds for a deployment that is under way
 DROP_IN_DIRECTORY = Path("/etc/systemd/system/swapd.service.d")
 
 
@@ -61,13 +67,14 @@ def command(
 ) -> None:
     """Configure SITE and make its directories; then say what to do next.
 
-    A configuration that is there is kept as it is, and its directories are made again where they are missing.
+    A configuration that is there is kept as it is, and its directories are made again where they are missing. Where
+    the live path was changed by hand since the last deployment, what stands there now is taken over as it is.
     """
     options = {"strategy": strategy, "group": group}
     document = {"live": str(Path(os.path.abspath(live))), **{key: value for key, value in options.items() if value}}
     configured, is_new = make_site(layout, site, document)
     click.echo(f"{'wrote' if is_new else 'kept'} {layout.site_file(site)}")
-    click.echo(_describe_live(configured))
+    click.echo(_adopt_drift(layout, configured) or _describe_live(configured))
     click.echo(_describe_httpd(configured))
     is_routed = Strategy.PINNED in (configured.strategy, strategy and Strategy(strategy))
     if is_routed or configured.route.apache.exists():
@@ -198,6 +205,22 @@ def _restart_unit(is_wanted: bool) -> None:
                 "The site is configured. See systemctl status swapd, then restart it.",
             )
     click.echo("restarted swapd.service")
+
+
+def _adopt_drift(layout: Layout, site: Site) -> str:
+    """Takes over what was changed by hand, and says what that was; empty where nothing was."""
+    if not find_drift(site, records.read_state(layout, site.name)):
+        return ""
+    with holding(layout, site.name, ADOPTION_PATIENCE) as (configured, context):
+        before = records.read_state(layout, site.name)
+        found = find_drift(configured, before)
+        if not found:  # it was amid a deployment
+            return ""
+        state = adopt(configured, context, before)
+    with contextlib.suppress(OSError):
+        announce(site.incoming)
+    taken = f"it is taken over as {state.live.release}" if state.live else "that is as it is from now on"
+    return f"{' and '.join(found)}, not what swapd left there: {taken}"
 
 
 def _describe_live(site: Site) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 
 import click
@@ -16,6 +15,7 @@ from swapd.model.control import RollbackRequest
 from swapd.model.errors import Failed, NotComplete
 from swapd.model.layout import Layout
 from swapd.rollback import rollback
+from swapd.stages.mark import announce
 
 
 @click.command
@@ -45,5 +45,5 @@ def command(layout: Layout, site: str, release: str, patience: float, as_json: b
     except NotComplete as error:
         raise Failed(error.problem, error.message, error.hint) from error
     with suppress(OSError):
-        os.utime(configured.incoming)  # an event by which a daemon that runs sees that something else is live
+        announce(configured.incoming)
     return STATUSES[deployment.outcome]

@@ -11,7 +11,9 @@ import click
 
 from swapd.host import records
 from swapd.host.configuration import read_site, read_sites
+from swapd.host.drift import find_drift
 from swapd.model.config import Site
+from swapd.model.errors import ExitStatus, Failed
 from swapd.model.events import describe_pause
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, Kind, SiteState, now
@@ -26,6 +28,8 @@ class Standing:
 
     site: Site
     state: SiteState
+    trouble: str  # why the state is not known, empty where it is
+    drift: list[str]  # what stands at live paths that were changed by hand
     under_way: Deployment | None
     last: Deployment | None  # the newest that has an outcome
     waiting: list[str] | None  # None when we may not look into the drop directory
@@ -40,6 +44,9 @@ class Standing:
             "live": live.document() if live else None,
             "previous": list(self.state.previous),
             "bad": list(self.state.bad),
+            "pinned": list(self.state.pinned),
+            "drift": self.drift,
+            "trouble": self.trouble,
             "under_way": self.under_way.document() if self.under_way else None,
             "last": self.last.document() if self.last else None,
             "waiting": self.waiting,
@@ -48,6 +55,17 @@ class Standing:
 
 def stand(layout: Layout, site: Site) -> Standing:
     """Reads how the site stands."""
+    standing = _stand(layout, site)
+    # A swap between the looks at record and live path would look like a change by hand.
+    return _stand(layout, site) if standing.drift else standing
+
+
+def _stand(layout: Layout, site: Site) -> Standing:
+    state, trouble = SiteState(), ""
+    try:
+        state = records.read_state(layout, site.name)
+    except Failed as error:
+        trouble = f"{error.message}. {error.hint}"
     deployments = records.read_deployments(layout, site.name)
     ended = [item for item in deployments if item.outcome is not Outcome.PENDING]
     under_way = [item for item in deployments if item.outcome is Outcome.PENDING]
@@ -57,7 +75,9 @@ def stand(layout: Layout, site: Site) -> Standing:
         waiting = None
     return Standing(
         site,
-        records.read_state(layout, site.name),
+        state,
+        trouble,
+        [] if under_way else find_drift(site, state),
         under_way[0] if under_way else None,
         ended[0] if ended else None,
         waiting,
@@ -69,7 +89,9 @@ def describe(standing: Standing, present: datetime) -> list[str]:
     live, last = standing.state.live, standing.last
     lines = [click.style(standing.site.name, bold=True) + f"  {standing.site.live}"]
     lines += [f"  path       {path.live} (its {path.part})" for path in standing.site.paths]
-    if live is None:
+    if standing.trouble:
+        lines.append(click.style(f"  trouble    {standing.trouble}", fg="red"))
+    elif live is None:
         lines.append("  live       no release of swapd's yet")
     else:
         pause = f"; {describe_pause(live.pause)}" if live.pause else ""
@@ -77,10 +99,15 @@ def describe(standing: Standing, present: datetime) -> list[str]:
     if live is not None and live.pause is not None and live.pause.queues:
         queues = ", ".join(f"{queue.listener} {queue.queued} of {queue.limit}" for queue in live.pause.queues)
         lines.append(f"  waited     {queues}")
+    for found in standing.drift:
+        hint = f"swapd init {standing.site.name} --live {standing.site.live} adopts it"
+        lines.append(click.style(f"  changed    {found}, not what swapd left there; {hint}", fg="red"))
     if standing.state.previous:
         bad = standing.state.bad
         kept = [f"{item} (rolled back from)" if item in bad else item for item in standing.state.previous]
         lines.append(f"  kept       {', '.join(kept)}")
+    if standing.state.pinned:
+        lines.append(f"  pinned     {', '.join(standing.state.pinned)}")
     if (under_way := standing.under_way) is not None:
         lines.append(f"  under way  {under_way.release}, begun {describe_time(under_way.started, present)}")
     if last is not None and last.outcome in (Outcome.REJECTED, Outcome.FAILED):
@@ -98,17 +125,22 @@ def describe(standing: Standing, present: datetime) -> list[str]:
 @click.argument("site", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
-def command(layout: Layout, site: str | None, as_json: bool) -> None:
-    """What is live, what is under way, what waits, what went wrong last."""
+def command(layout: Layout, site: str | None, as_json: bool) -> int:
+    """What is live, what is under way, what waits, what went wrong last.
+
+    Ends with 1 when the record of a site cannot be read.
+    """
     chosen = [read_site(layout, site)] if site else list(read_sites(layout).values())
     standings = [stand(layout, item) for item in chosen]
+    status = ExitStatus.FAILED if any(standing.trouble for standing in standings) else ExitStatus.DONE
     if as_json:
         document = {"version": 1, "sites": [standing.document() for standing in standings]}
         click.echo(json.dumps(document, indent=2, default=str))
-        return
+        return status
     present = now()
     if not standings:
         click.echo("no site is configured; make one with: swapd init SITE --live PATH")
     for standing in standings:
         for line in describe(standing, present):
             click.echo(line)
+    return status

@@ -19,6 +19,7 @@ from swapd.model.errors import Busy, Rejected
 from swapd.model.record import TreeIdentity
 from swapd.model.release import Fingerprint, printable
 
+HEAD = b"# swapd: "
 REMOVING = ".removing-"  # what is on its way out; a crash may leave it, and a sweep takes it
 
 
@@ -126,8 +127,18 @@ def sweep_temporaries(directory: Path) -> None:
 
 
 def write_document(path: Path, document: Mapping[str, Any], *, through: bool = True) -> None:
-    """A TOML document, written as ``write_durably`` does."""
-    write_durably(path, tomli_w.dumps(document).encode(), through=through)
+    """A TOML document, written as ``write_durably`` does. Its first line lets ``is_cut_short`` tell a part from it."""
+    text = tomli_w.dumps(document).encode()
+    write_durably(path, b"%s%d bytes follow\n%s" % (HEAD, len(text), text), through=through)
+
+
+def is_cut_short(text: bytes) -> bool:
+    """Whether the end of a document is missing: what is left of a TOML document often is one."""
+    first, _, rest = text.partition(b"\n")
+    if not first.startswith(HEAD):
+        return False  # older versions did not say
+    number = first.removeprefix(HEAD).partition(b" ")[0]
+    return not number.isdigit() or len(rest) < int(number)
 
 
 @contextlib.contextmanager

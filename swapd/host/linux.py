@@ -28,6 +28,7 @@ FILE_DEDUPE_RANGE_DIFFERS = 1
 PR_SET_PDEATHSIG, PR_SET_NAME, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 1, 15, 24, 38, 47
 PR_CAP_AMBIENT_CLEAR_ALL, PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 4, 36, 37
 LAST_CAPABILITY = 63  # of which a kernel has the first 41 or so, and says EINVAL to the others
+CAP_SYS_PTRACE = 19
 CLONE_NEWNET = 0x40000000
 STATX_BTIME = 0x800
 TMPFS_MAGIC, RAMFS_MAGIC, OVERLAYFS_SUPER_MAGIC = 0x01021994, 0x858458F6, 0x794C7630  # linux/magic.h
@@ -112,6 +113,13 @@ def drop_capabilities() -> None:
     _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     header = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, linux/capability.h; the caller
     _check(_libc.capset(header, bytes(24)), "capset")
+
+
+def may_ptrace() -> bool:
+    """Whether this process has CAP_SYS_PTRACE, without which much of what /proc tells of others is not for it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    effective = next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
+    return bool(effective >> CAP_SYS_PTRACE & 1)
 
 
 def unshare(flags: int) -> None:

@@ -8,12 +8,13 @@ import tomllib
 from pathlib import Path
 from typing import TypeVar
 
-from swapd.host.files import closing_descriptor, write_document
+from swapd.host.files import closing_descriptor, fsync_directory, is_cut_short, write_document
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, PauseRecord, Recorded, SiteState
 from swapd.model.release import SiteName
 
+REBUILT = "Move the file away: swapd then goes by what it finds on the disk."
 HISTORY_LENGTH = 200  # deployments remembered for a site
 
 R = TypeVar("R", bound=Recorded)
@@ -22,14 +23,17 @@ R = TypeVar("R", bound=Recorded)
 def _read(kind: type[R], path: Path) -> R | None:
     """The record, or None where there is no such file; ``Failed`` where it cannot be understood."""
     try:
-        return kind.from_document(tomllib.loads(path.read_text("utf-8")), str(path))
+        content = path.read_bytes()
+        if is_cut_short(content):
+            raise Failed("bad-record", f"the end of {path} is missing", REBUILT)
+        return kind.from_document(tomllib.loads(content.decode("utf-8")), str(path))
     except FileNotFoundError:
         return None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Failed(
             "bad-record",
             f"{path} is not a record of swapd's: {error}",
-            "Move the file away: swapd then goes by what it finds on the disk.",
+            REBUILT,
         ) from error
     except OSError as error:
         raise Failed("cannot-read", f"{path}: {error.strerror}", "Make it readable for swapd.") from error
@@ -93,6 +97,37 @@ def find_unfinished(layout: Layout, site: SiteName) -> list[Deployment]:
     """Deployments that were begun and are not closed, oldest first."""
     unfinished = read_deployments(layout, site, "is_closed = false")
     return [item for item in reversed(unfinished) if not item.is_closed]
+
+
+def find_damaged(layout: Layout, site: SiteName) -> list[Path]:
+    """The records of deployments that cannot be understood, but for those of closed ones, which nothing rests on.
+
+    Raises ``Failed``: ``newer-record`` for one that a newer version wrote, ``cannot-read``.
+    """
+    damaged = []
+    for path in layout.deployments(site).glob("*.toml"):
+        if path.name.startswith("."):
+            continue
+        try:
+            if "\nis_closed = true\n" not in path.read_text("utf-8", "replace"):
+                _read(Deployment, path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise Failed("cannot-read", f"{path}: {error.strerror}", "Make it readable for swapd.") from error
+        except Failed as error:
+            if error.problem != "bad-record":
+                raise
+            damaged.append(path)
+    return damaged
+
+
+def set_record_aside(path: Path) -> Path:
+    """Renames a damaged record to a name of its own beside, where nothing reads it; that path. Raises ``OSError``."""
+    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(2).hex()}")
+    os.rename(path, aside)
+    fsync_directory(path.parent)
+    return aside
 
 
 def forget_old_deployments(layout: Layout, site: SiteName) -> None:

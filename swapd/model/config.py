@@ -38,6 +38,20 @@ class Require(Enum):
     SIGNATURE = "signature"
 
 
+class Queue(Enum):
+    """Which of several complete uploads that wait are deployed."""
+
+    ALL = "all"  # one after the other, in the order in which they came
+    LATEST = "latest"  # the one that came last; those before it only if it does not go live
+
+
+class Drift(Enum):
+    """What is done about a live path that is not what swapd left there."""
+
+    REFUSE = "refuse"
+    ADOPT = "adopt"
+
+
 class Reuse(Enum):
     """Whether what a release has in common with the live one shares its place on the disk."""
 
@@ -122,6 +136,8 @@ class Site:
     reuse: Reuse = Reuse.AUTO  # of the table [extract]
     group: str = DROP_GROUP  # whose members may drop tarballs
     paths: tuple[LivePath, ...] = ()
+    queue: Queue = Queue.ALL
+    drift: Drift = Drift.REFUSE
     part: str = ""  # of a part that `parts` returned: which directory of the release it is; the main part is the rest
     is_one_of_several: bool = False  # of such a part: whether there are others
 
@@ -151,6 +167,8 @@ class Site:
             "keep": self.keep,
             "owner": self.owner,
             "group": self.group,
+            "queue": self.queue.value,
+            "drift": self.drift.value,
             "mtime": self.mtime.value,
             "strip_components": "auto" if self.strip_components is None else self.strip_components,
             "must_contain": list(self.must_contain),

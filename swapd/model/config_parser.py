@@ -16,7 +16,20 @@ from typing import Any, TypeVar
 import tomli_w
 
 from swapd.model import config_values
-from swapd.model.config import DROP_GROUP, LivePath, Mtime, Pause, PauseMode, Require, Reuse, Site, Strategy, Verify
+from swapd.model.config import (
+    DROP_GROUP,
+    Drift,
+    LivePath,
+    Mtime,
+    Pause,
+    PauseMode,
+    Queue,
+    Require,
+    Reuse,
+    Site,
+    Strategy,
+    Verify,
+)
 from swapd.model.config_values import WrongValue, shown
 from swapd.model.errors import ConfigurationError, ConfigurationIssue
 from swapd.model.layout import Layout
@@ -27,7 +40,7 @@ T = TypeVar("T")
 NOWHERE = Path("/nonexistent/live")  # stands in for a live path that is missing or wrong
 PER_SITE = ("live", "incoming", "releases", "path")  # keys that cannot have a default for all sites
 LATER_KEYS = {
-    *("queue", "drift", "hooks", "health", "database", "assets", "php", "balancer"),
+    *("hooks", "health", "database", "assets", "php", "balancer"),
     "pause.by",
 }
 
@@ -248,6 +261,8 @@ def _parse_layers(name: SiteName, layers: list[Document], layout: Layout, issues
             newer_only=verify.take("newer_only", config_values.parse_boolean, False),
             allow_links_to=verify.take("allow_links_to", config_values.parse_link_targets, ()),
         ),
+        queue=top.take("queue", config_values.parse_choice(Queue), Queue.ALL),
+        drift=top.take("drift", config_values.parse_choice(Drift), Drift.REFUSE),
         group=top.take("group", config_values.parse_group, DROP_GROUP),
         pause=Pause(
             mode=pause.take("mode", config_values.parse_choice(PauseMode), PauseMode.AUTO),

@@ -146,6 +146,9 @@ def deployment_ended(deployment: Deployment) -> Event:
     match deployment.outcome:
         case Outcome.LIVE:
             message = f"{what} is live{' again' if is_rollback else ''}; {deployment.reason}"
+        case Outcome.UNCHANGED if deployment.is_superseded:
+            kind = MessageId.DEPLOYMENT_SUPERSEDED
+            message = f"{what} was not deployed: {deployment.reason}. {deployment.hint}"
         case Outcome.UNCHANGED:
             message = f"{what} is live already; nothing was touched"
         case _:
@@ -185,6 +188,26 @@ def adopted(site: SiteName, release: ReleaseId, where: str) -> Event:
 
 def pruned(site: SiteName, releases: Sequence[str]) -> Event:
     return _of_site(MessageId.PRUNED, INFO, site, f"removed {', '.join(releases)}")
+
+
+def release_held(site: SiteName, release: ReleaseId, why: str) -> Event:
+    message = f"{release} is past its time, and kept: {why}"
+    return _of_site(MessageId.RELEASE_HELD, NOTICE, site, message, {"SWAPD_RELEASE": release})
+
+
+def kept_gone(site: SiteName, releases: Sequence[str], where: str) -> Event:
+    message = f"{', '.join(releases)} was kept and is not in {where} any more: it cannot be rolled back to"
+    return _of_site(MessageId.KEPT_GONE, WARNING, site, message)
+
+
+def live_adopted(site: SiteName, path: str, release: ReleaseId | None) -> Event:
+    what = f"what stands at {path} is taken for the release {release}" if release else f"nothing stands at {path}"
+    fields: dict[str, str | int] = {} if release is None else {"SWAPD_RELEASE": release}
+    return _of_site(MessageId.LIVE_ADOPTED, WARNING, site, f"{what}, as it was changed by hand", fields)
+
+
+def rebuilt(site: SiteName, message: str) -> Event:
+    return _of_site(MessageId.REBUILT, WARNING, site, message)
 
 
 def recovered(site: SiteName, message: str, release: ReleaseId | None) -> Event:

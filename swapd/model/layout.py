@@ -64,6 +64,15 @@ class Layout:
         """Held by whoever deploys to the site: the daemon's worker or a command."""
         return self.run / f"site-{site}.lock"
 
+    @property
+    def users_socket(self) -> Path:
+        """Where ``swapd users`` answers who uses what, to those who may not see it themselves."""
+        return self.run / "users.sock"
+
+    def sweep_lock(self, site: str) -> Path:
+        """Held by whoever removes what is on its way out; a deployment need not wait for it."""
+        return self.run / f"sweep-{site}.lock"
+
     def site_state(self, site: str) -> Path:
         return self.state / site
 

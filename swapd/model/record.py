@@ -28,6 +28,7 @@ from swapd.model.release import (
 from swapd.model.room import RoomNeeded
 
 VERSION = 1
+SUPERSEDED = "superseded"  # the problem of an upload that was passed over
 
 
 def now() -> datetime:
@@ -101,11 +102,18 @@ class Recorded:
     @classmethod
     def from_document(cls, document: Mapping[str, Any], where: str) -> Self:
         """The value that ``document`` was made of; ``Failed`` (``bad-record``) names ``where``."""
-        if document.get("version") != VERSION:
+        version = document.get("version")
+        if isinstance(version, int) and version > VERSION:
             raise Failed(
                 "newer-record",
-                f"{where} has version {document.get('version')!r:.20}; this swapd writes {VERSION}",
+                f"{where} has version {version!r:.20}; this swapd writes {VERSION}",
                 "Install the version of swapd that wrote it, or move the file away.",
+            )
+        if version != VERSION:
+            raise Failed(
+                "bad-record",
+                f"{where} is not a whole record of swapd's: it has no version",
+                "Move the file away: swapd then goes by what it finds on the disk.",
             )
         result: Self = _from_document(cls, document, where)
         return result
@@ -229,6 +237,11 @@ class Deployment(Recorded):
         return round((self.ended - self.started).total_seconds() * 1e6) if self.ended else 0
 
     @property
+    def is_superseded(self) -> bool:
+        """Whether another upload, which came later, is live in its stead; it stays where it is."""
+        return self.problem == SUPERSEDED
+
+    @property
     def who(self) -> str:
         """Whose doing it is, by the best that is known: the signer, who ran the command, who owns the file."""
         return self.signer or self.operator or self.uploader
@@ -254,6 +267,7 @@ class LiveRelease(Recorded):
     pause: PauseCost | None = None
     newest: int | None = None  # as in its deployment's record
     others: tuple[LiveTree, ...] = ()  # what the site's further live paths are
+    live: str = ""  # the main live path that this is said of; empty in records of older versions: whichever it is
 
     def tree_at(self, live: str) -> TreeIdentity:
         """Which tree is to be expected at one of the site's live paths; at one that is new, none that is there."""
@@ -268,6 +282,7 @@ class SiteState(Recorded):
     previous: tuple[ReleaseId, ...] = ()
     doomed: tuple[ReleaseId, ...] = ()  # past `keep`, and perhaps not whole any more: to be removed
     bad: tuple[ReleaseId, ...] = ()  # of the previous ones: rolled back from, and skipped by the next rollback
+    pinned: tuple[ReleaseId, ...] = ()  # kept whatever `keep` says
 
 
 @dataclass(frozen=True, slots=True)

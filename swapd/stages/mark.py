@@ -101,10 +101,14 @@ def remove_pending_marker(incoming: Path, file_name: str) -> None:
 
 
 def remove_stale_marker(incoming: Path, file_name: str) -> None:
-    """Removes the marker of a tarball that was rejected or failed, and that its owner has removed since."""
+    """Removes the marker of a tarball that was not deployed, and that its owner has removed since."""
     with opened_directory(incoming) as directory:
         for outcome in (Outcome.REJECTED, Outcome.FAILED):
             _remove(directory, f"{marker_base(file_name)}.{outcome.value}")
+        # What was live already has gone by itself, and its marker stays; what was passed over has a problem.
+        unchanged = f"{marker_base(file_name)}.{Outcome.UNCHANGED.value}"
+        if _read_text(directory, unchanged, "problem"):
+            _remove(directory, unchanged)
 
 
 def remove_upload(incoming: Path, file_name: str, claimed: Fingerprint, sidecars: Collection[Sidecar]) -> None:
@@ -206,18 +210,19 @@ def remove_old_markers(incoming: Path, kept: Collection[str]) -> None:
     with opened_directory(incoming) as directory:
         for name in os.listdir(directory):
             if name.endswith((f".{Outcome.LIVE.value}", f".{Outcome.UNCHANGED.value}")):
-                release = _read_release(directory, name)
+                release = _read_text(directory, name, "release")
                 if release is not None and release not in kept:
                     _remove(directory, name)
 
 
-def _read_release(directory: int, name: str) -> str | None:
+def _read_text(directory: int, name: str, key: str) -> str | None:
+    """A text in a marker, which anybody may have written."""
     try:
         with opened(directory, name) as (descriptor, _):
-            release = tomllib.loads(os.read(descriptor, 1 << 16).decode()).get("release")
+            text = tomllib.loads(os.read(descriptor, 1 << 16).decode()).get(key)
     except (OSError, Rejected, UnicodeDecodeError, tomllib.TOMLDecodeError):
         return None
-    return release if isinstance(release, str) else None
+    return text if isinstance(text, str) else None
 
 
 def _remove(directory: int, name: str) -> None:

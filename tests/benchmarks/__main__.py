@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks [pause|visitors|deploy|php]… [--quick]``: what swapd costs, measured; needs root.
+"""``python -m tests.benchmarks [pause|visitors|deploy|rollback|php]… [--quick]``: what swapd costs; needs root.
 
 These are no tests: nothing asserts a time.
 """
@@ -14,12 +14,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks import deploy, pause, php, visitors
+from tests.benchmarks import deploy, pause, php, rollback, visitors
 from tests.benchmarks.server import Server, served
 
 ON_A_HOST = {"pause": pause.measure, "visitors": visitors.measure}
-ON_THEIR_OWN = {"deploy": deploy.measure, "php": php.measure}
-BENCHMARKS = [*ON_A_HOST, *ON_THEIR_OWN]
+ON_THIS_MACHINE = {"deploy": deploy.measure, "rollback": rollback.measure, "php": php.measure}
+BENCHMARKS = [*ON_A_HOST, *ON_THIS_MACHINE]
 
 
 def main() -> int:
@@ -39,8 +39,8 @@ def main() -> int:
             print(_describe(server), flush=True)
             for name in hosted:
                 _tell(name, partial(ON_A_HOST[name], server, is_quick=options.quick))
-    for name in (name for name in chosen if name in ON_THEIR_OWN):
-        _tell(name, partial(ON_THEIR_OWN[name], is_quick=options.quick))
+    for name in (name for name in chosen if name in ON_THIS_MACHINE):
+        _tell(name, partial(ON_THIS_MACHINE[name], is_quick=options.quick))
     return 0
 
 

@@ -30,6 +30,11 @@ def stop(_: str = "") -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def interrupt(_: str = "") -> None:
+    """As by Ctrl-C; whether it ends then is its own decision."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def kill_guardian(_: str = "") -> None:
     os.kill(guardian_of(os.getpid()), signal.SIGKILL)
 

@@ -19,12 +19,14 @@ CASES = [
     *(("symlink", beginning) for beginning in ("nothing", "directory", "releases", "kept")),
     *(("exchange", beginning) for beginning in ("nothing", "directory", "link", "kept")),
     *(("rename", beginning) for beginning in ("link", "releases")),
+    *((strategy, "rollback") for strategy in ("symlink", "exchange", "rename", "pinned")),
+    ("symlink", "undone"),
     *(("pinned", beginning) for beginning in ("directory", "releases")),
 ]
 ALL_CASES = [
     (strategy, beginning)
     for strategy in ("symlink", "exchange", "rename", "pinned")
-    for beginning in ("nothing", "directory", "link", "releases", "kept")
+    for beginning in ("nothing", "directory", "link", "releases", "kept", "rollback")
 ]
 WHOLLY = ("exchange", "directory")
 COMMON = "syncfs"  # up to here the cases do the same
@@ -70,7 +72,8 @@ def check_kills(memory: Path, case: tuple[str, str], kinds: tuple[str, ...]) -> 
     assert len(window) == (case[0] == "rename" and case[1] != "nothing")
     assert {standing for _, standing in seen} <= {"old", "new", "nothing"}
     steps = [step for step, _ in seen]
-    begin = 0 if kinds == ("",) else next(index for index, step in enumerate(steps) if COMMON in step)
+    is_same = kinds != ("",) and case[1] not in ("rollback", "undone")
+    begin = next(index for index, step in enumerate(steps) if COMMON in step) if is_same else 0
     chosen = [index for index in range(begin, len(steps)) if steps[index].startswith(kinds)]
 
     def kill(number: int) -> list[str]:
@@ -113,6 +116,8 @@ def kill_after_swap(world: World, is_half_done: bool) -> None:
         (("symlink", "directory"), False),
         (("exchange", "releases"), False),
         (("rename", "releases"), True),
+        (("exchange", "rollback"), False),
+        (("rename", "rollback"), True),
         (("pinned", "directory"), False),
     ],
     ids=str,

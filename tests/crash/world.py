@@ -26,6 +26,7 @@ from tests.support.sites import Scratch
 from tests.support.tarballs import write_sidecar, write_tarball
 from tests.support.trees import texts, write_tree
 
+KINDS = ("DEPLOYMENT_", "ROLLBACK_", "INTERRUPTED")  # of the records that tell an outcome
 MAX_PAUSE = 1.0  # seconds; as the default is
 
 
@@ -53,6 +54,7 @@ class World:
             place.releases.mkdir(parents=True)
         self.journal = journal or root.with_name(f"{root.name}.journal")
         self.may_tell_twice = False
+        self.asked = "new.tar.gz"  # the file in the drop directory by which ``new`` is to go live
         self.known: dict[str, dict[str, str]] = {}  # what each release holds, by the beginning of its id
         self.old: dict[str, str] | None = None
         getattr(self, f"_begin_with_{beginning}")()
@@ -85,6 +87,26 @@ class World:
             self.old = self.drop(mark)
             self.work().check()
         self.new = self.drop("new")
+
+    def _begin_with_rollback(self) -> None:
+        """What is to go live was live before, and is kept."""
+        for mark in ("new", "second"):
+            self.old = self.drop(mark)
+            self.work().check()
+        self.new = self.known["new"]
+        self.asked = "rollback"
+        (self.incoming / self.asked).touch()
+
+    def _begin_with_undone(self) -> None:
+        """What is to go live was rolled back from, and is named now: no release is bad after that."""
+        for mark in ("second", "new"):
+            self.drop(mark)
+            self.work().check()
+        (self.incoming / "rollback").touch()
+        self.work().check()
+        self.old, self.new = self.known["second"], self.known["new"]
+        self.asked = "rollback@new"
+        (self.incoming / self.asked).touch()
 
     def drop(self, mark: str) -> dict[str, str]:
         """A tarball in the drop directory, with its sidecar; its content. The same mark gives the same bytes."""
@@ -198,12 +220,31 @@ class World:
         assert len(markers) <= 1, markers
         if self.standing() == "old":
             assert self.uploads
-            assert markers <= {"new.tar.gz.pending"} or not self.deployments()[0].file_name.startswith("new"), markers
+            assert markers <= {f"{self.asked}.pending"} or self.deployments()[0].file_name != self.asked, markers
         elif not self.uploads:
-            assert markers <= {"new.tar.gz.live", "new.tar.gz.unchanged"}, markers
+            assert markers <= {f"{self.asked}.live", f"{self.asked}.unchanged"}, markers
+        if self.asked != "new.tar.gz":
+            self._check_kept()
+
+    def _check_kept(self) -> None:
+        """Of a rollback: no release is lost, and visitors who hold the files of the other one get those of this."""
+        for release in self.scratch.state().previous:
+            for place in self.site.parts:
+                assert self._holds(place, release, release.partition("@")[0]), release
+        bad = [release.partition("@")[0] for release in self.scratch.state().bad]
+        is_undone = self.asked != "rollback"
+        if self.standing() != "new":
+            assert bad == (["new"] if is_undone else [])
+            return
+        assert bad == ([] if is_undone else ["second"])
+        assert all(deployment.is_closed for deployment in self.deployments())
+        for place in self.site.parts:
+            (kept,) = place.releases.glob("second@*")
+            for name in self.share(self.new, place):
+                assert int((place.live / name).stat().st_mtime) > int((kept / name).stat().st_mtime), name
 
     def _markers(self) -> set[str]:
-        return {name for name in self.scratch.markers() if name.startswith("new.")}
+        return {name for name in self.scratch.markers() if name.startswith(f"{self.asked}.")}
 
     def _check_told(self) -> None:
         """The journal has one start and one outcome of each deployment that has a record."""
@@ -211,9 +252,9 @@ class World:
         outcomes: dict[str, list[str]] = {}
         for line in self.journal.read_text().splitlines() if self.journal.exists() else ():
             entry = json.loads(line)
-            if entry["MESSAGE_ID"] == "DEPLOYMENT_STARTED":
+            if entry["MESSAGE_ID"] in ("DEPLOYMENT_STARTED", "ROLLBACK_STARTED"):
                 starts[entry["SWAPD_DEPLOYMENT"]] += 1
-            elif "SWAPD_OUTCOME" in entry and entry["MESSAGE_ID"].startswith(("DEPLOYMENT_", "INTERRUPTED")):
+            elif "SWAPD_OUTCOME" in entry and entry["MESSAGE_ID"].startswith(KINDS):
                 outcomes.setdefault(entry["SWAPD_DEPLOYMENT"], []).append(entry["SWAPD_OUTCOME"])
         for deployment in self.deployments():
             told = outcomes.get(deployment.id, [])
@@ -229,7 +270,7 @@ class World:
         assert self.standing() == "new"
         assert not self.uploads
         self.check_recovered()
-        assert self._markers() <= {"new.tar.gz.live", "new.tar.gz.unchanged"}
+        assert self._markers() <= {f"{self.asked}.live", f"{self.asked}.unchanged"}
         self.drop("next")
         self.work().check()
         for place in self.site.parts:

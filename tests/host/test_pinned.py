@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -19,15 +20,15 @@ from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.machine import Host, booted, sweep, wait_until
 from tests.host.package import dependencies
-from tests.host.pages import PHP, Visitors, pack_pages, use_php
+from tests.host.pages import PHP, SIGNALS, Visitors, pack_pages, use_php
 from tests.host.releases import Packed
 from tests.host.roots import debian_root
 from tests.host.visitors import TIMEOUT
-from tests.host.webhost import PACKAGES, Site, WebHost
+from tests.host.webhost import MPMS, PACKAGES, Site, WebHost
 from tests.support.tarballs import touch
 
 RATE = 40  # pages a second, each of which takes a twentieth
-SWAPS = 50
+SWAPS = 26  # under each of the two
 LIVE = "/var/www/shop"
 SNIPPET = "/etc/swapd/apache/shop.conf"
 VHOST = """
@@ -85,6 +86,10 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Packed]:
 
 @pytest.fixture(scope="module")
 def site(web: WebHost, releases: dict[str, Packed]) -> Site:
+    return pin_site(web, releases)
+
+
+def pin_site(web: WebHost, releases: dict[str, Packed]) -> Site:
     """A pinned site whose route is in force, with both releases kept and the second one live."""
     write_vhost(web, f"IncludeOptional {SNIPPET}")
     web.host.write("/srv/media/picture.txt", "a picture\n")
@@ -199,25 +204,37 @@ class TestUrls:
         assert ask(site.web.host, "/icons/blank.gif")[0] == 200
 
 
-def check_visitors(visitors: Visitors) -> None:
-    count = visitors.count()
-    print(count)
-    wrong = {key: count[key] for key in ("failed", "mixed", "stale") if count[key]}
+def check_swaps(site: Site, releases: dict[str, Packed], count: int) -> None:
+    """So many swaps with visitors meanwhile, each of whom gets the right release, and one."""
+    with Visitors(site.web.host, "shop.test", RATE) as visitors:
+        names = itertools.islice(itertools.cycle(releases), count)
+        visitors.during(lambda name: site.web.run("swapd", "rollback", "shop", releases[name].release), names)
+    noticed = visitors.count()
+    print(noticed)
+    assert noticed["judged"] > count, "too few for a judgement"
+    wrong = {key: noticed[key] for key in ("failed", "mixed", "stale") if noticed[key]}
     assert not wrong, [visit for visit in visitors.visits if visit.failure or visit.is_mixed][:5]
-    assert count["judged"] > len(visitors.swaps), "too few for a judgement"
     assert {visit.marks[0] for visit in visitors.visits} == {"one", "two"}
 
 
 def test_a_page_is_of_one_release_whatever_is_swapped_meanwhile(site: Site, releases: dict[str, Packed]) -> None:
     mark = journal.mark(site.web.host)
-    with Visitors(site.web.host, "shop.test", RATE) as visitors:
-        names = itertools.islice(itertools.cycle(releases), SWAPS)
-        visitors.during(lambda name: site.web.run("swapd", "rollback", "shop", releases[name].release), names)
-    check_visitors(visitors)
+    check_swaps(site, releases, SWAPS)
     told = [record for record in site.records(after=mark) if record.get("SWAPD_OUTCOME") == "live"]
     assert len(told) == SWAPS
     assert not any("SWAPD_PAUSE_USEC" in record for record in told), "somebody was paused"
     assert {record["SWAPD_STRATEGY"] for record in told} == {"pinned"}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("module", MPMS)
+def test_many_swaps_under_every_module(root: Path, package: Path, releases: dict[str, Packed], module: str) -> None:
+    with booted(root) as host:
+        web = WebHost(host)
+        use_php(web, module)
+        web.install(package)
+        check_swaps(pin_site(web, releases), releases, 200)
 
 
 def test_a_deployment_that_visitors_would_not_see_is_refused(
@@ -284,26 +301,66 @@ def test_a_map_that_is_lost_takes_nobodys_site_away(
     assert told["FILE"] == f"{LIVE}.releases/{live.release}/info.php"
 
 
-WAITING = """\
-<?php
-touch('/srv/signals/began');
-while (!file_exists('/srv/signals/end')) { usleep(10000); clearstatcache(); }
-include __DIR__ . '/part0.php';
+@pytest.mark.parametrize("path", ["/waiting.php", "/ssi/page.shtml"])
+def test_a_request_goes_on_in_the_release_that_it_began_with(
+    site: Site, releases: dict[str, Packed], path: str
+) -> None:
+    """However long it takes: it begins before several swaps, and includes a file, or asks for another page, after."""
+    web, (one, two) = site.web, releases.values()
+    web.run("rm", "-rf", SIGNALS)
+    web.run("install", "--directory", "--mode=777", SIGNALS)
+    web.run("swapd", "rollback", "shop", two.release)
+    began = site.tree().name
+    with web.host.connect(80) as visitor:
+        visitor.sendall(f"GET {path} HTTP/1.0\r\nHost: shop.test\r\n\r\n".encode())
+        wait_until(lambda: web.host.path(f"{SIGNALS}/began").exists(), "the page has begun", explain=web.describe)
+        for packed in (one, two, one, two, one):
+            web.run("swapd", "rollback", "shop", packed.release)
+        assert site.tree().name == one.release
+        web.host.write(f"{SIGNALS}/end", "")
+        answer = b"".join(iter(lambda: visitor.recv(65536), b""))
+    part = f"part={began.partition('@')[0]};"
+    assert began == two.release
+    assert answer.endswith(f"\r\n\r\n{part if path == '/waiting.php' else part * 2}".encode()), answer
+
+
+def test_check_says_that_visitors_come_by_the_route(site: Site) -> None:
+    said = json.loads(site.web.run("swapd", "check", "shop", "--json"))
+    assert said["ok"]
+    found = {finding["problem"]: finding["why"] for finding in said["findings"]}
+    assert "http://shop.test:80" in found["route-in-force"]
+    assert not {"route-unreadable", "route-astray", "route-outdated", "route-unknown"} & found.keys()
+
+
+NGINX = """
+server {
+    listen 80 default_server;
+    include /etc/swapd/nginx/shop.conf;
+    location ~ \\.php$ {
+        include snippets/fastcgi-php.conf;
+        fastcgi_param SCRIPT_FILENAME $realpath_root$fastcgi_script_name;
+        fastcgi_param DOCUMENT_ROOT $realpath_root;
+        fastcgi_pass unix:/run/php/php8.2-fpm.sock;
+    }
+}
 """
 
 
-def test_a_request_goes_on_in_the_release_that_it_began_with(site: Site, releases: dict[str, Packed]) -> None:
-    """However long it takes: it begins before several swaps, and includes a file after them."""
-    web, (one, two) = site.web, releases.values()
-    web.run("install", "--directory", "--mode=777", "/srv/signals")
-    for packed in releases.values():
-        web.host.write(f"{LIVE}.releases/{packed.release}/waiting.php", WAITING)
-    began = site.tree().name
-    with web.host.connect(80) as visitor:
-        visitor.sendall(b"GET /waiting.php HTTP/1.0\r\nHost: shop.test\r\n\r\n")
-        wait_until(lambda: web.host.path("/srv/signals/began").exists(), "the page has begun")
-        for packed in (one, two, one, two, one):
-            web.run("swapd", "rollback", "shop", packed.release)
-        web.host.write("/srv/signals/end", "")
-        answer = b"".join(iter(lambda: visitor.recv(65536), b""))
-    assert answer.endswith(f"part={began.partition('@')[0]};".encode()), answer
+def test_nginx_follows_the_live_path(site: Site, releases: dict[str, Packed]) -> None:
+    web = site.web
+    web.run("a2dissite", "--quiet", "shop")
+    web.run("systemctl", "stop", "apache2")
+    web.host.write("/etc/nginx/sites-available/default", NGINX)
+    web.run("systemctl", "start", "nginx")
+    try:
+        for name in ("one", "two", "one"):
+            release = releases[name].release
+            web.run("swapd", "rollback", "shop", release)
+            assert ask(web.host, "/index.html") == (200, "", f"{name}\n")
+            told = variables(web.host, "/info.php")
+            tree = f"{LIVE}.releases/{release}"
+            assert (told["DOCUMENT_ROOT"], told["FILE"]) == (tree, f"{tree}/info.php")
+    finally:
+        web.run("systemctl", "stop", "nginx")
+        web.run("a2ensite", "--quiet", "shop")
+        web.run("systemctl", "start", "apache2")

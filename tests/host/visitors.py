@@ -23,11 +23,16 @@ TIMEOUT = 20  # seconds for a single request
 class Response:
     status: int
     body: bytes
+    modified: str = field(default="", compare=False)  # its Last-Modified
 
 
-def fetch(host: Host, name: str, path: str) -> Response:
-    """One request to the virtual host ``name``."""
-    return host.in_network(lambda: _fetch(http.client.HTTPConnection("127.0.0.1", 80, timeout=TIMEOUT), name, path))
+def fetch(host: Host, name: str, path: str, since: str = "") -> Response:
+    """One request to the virtual host ``name``; ``since`` is its If-Modified-Since."""
+
+    def request() -> Response:
+        return _fetch(http.client.HTTPConnection("127.0.0.1", 80, timeout=TIMEOUT), name, path, since=since)
+
+    return host.in_network(request)
 
 
 def served_differences(host: Host, name: str, tree: Path) -> list[str]:
@@ -54,11 +59,14 @@ def _difference(connection: http.client.HTTPConnection, name: str, tree: Path, p
     return f"{path}: status {response.status}, {len(response.body)} bytes instead of {len(expected)}"
 
 
-def _fetch(connection: http.client.HTTPConnection, name: str, path: str, *, close: bool = True) -> Response:
+def _fetch(
+    connection: http.client.HTTPConnection, name: str, path: str, *, close: bool = True, since: str = ""
+) -> Response:
+    headers = {"Host": name, **({"If-Modified-Since": since} if since else {})}
     try:
-        connection.request("GET", "/" + quote(path.lstrip("/")), headers={"Host": name})
+        connection.request("GET", "/" + quote(path.lstrip("/")), headers=headers)
         response = connection.getresponse()
-        return Response(response.status, response.read())
+        return Response(response.status, response.read(), response.getheader("Last-Modified", ""))
     finally:
         if close:
             connection.close()

@@ -67,7 +67,9 @@ def test_the_release_before_is_live_again(scratch: Scratch, httpd: Httpd, strate
     shop = Shop(scratch, 2, httpd.name, strategy=strategy)
     trees = {path.name: path.stat().st_ino for path in scratch.releases().iterdir()}
     said = shop.roll_back()
-    assert said.startswith(f"shop: {shop.id(1)} is live again; rolled back from {shop.id(2)}; 4 httpd processes were ")
+    is_paused = strategy != "pinned"
+    how = "4 httpd processes were paused" if is_paused else "nothing was paused"
+    assert said.startswith(f"shop: {shop.id(1)} is live again; rolled back from {shop.id(2)}; {how}")
     assert shop.live() == 1
     assert httpd.is_running()
     assert scratch.live().stat().st_ino == trees[shop.id(1)], "its own tree: nothing is copied"
@@ -77,9 +79,9 @@ def test_the_release_before_is_live_again(scratch: Scratch, httpd: Httpd, strate
     assert (record.kind, record.outcome) == (Kind.ROLLBACK, Outcome.LIVE)
     assert (record.previous, record.release, record.digest) == (shop.id(2), shop.id(1), digest_of(shop.tarballs[0]))
     assert record.operator
-    assert record.pause is not None
+    assert (record.pause is not None) == is_paused
     assert record.is_closed
-    assert {"swap", "pause", "refresh"} <= {time.stage.value for time in record.stages}
+    assert {"swap", "refresh"} <= {time.stage.value for time in record.stages}
     live = scratch.state().live
     assert live is not None
     assert (live.release, live.digest, live.deployment) == (shop.id(1), record.digest, record.id)
@@ -185,7 +187,7 @@ class TestWhichRelease:
 
 
 class TestSeveralPaths:
-    @pytest.mark.parametrize("strategy", STRATEGIES)
+    @pytest.mark.parametrize("strategy", ["symlink", "exchange", "rename"])
     def test_all_of_them_go_back_together(self, scratch: Scratch, httpd: Httpd, strategy: str) -> None:
         shop = Shop(scratch, 2, httpd.name, "bin", strategy=strategy)
         shop.roll_back()

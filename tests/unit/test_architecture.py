@@ -19,7 +19,7 @@ ROOMS = [
     {"checks", "demo", "packing"},
     {"daemon", "desk"},
     {"worker"},
-    {"deploy", "rollback", "recover"},
+    {"deploy", "rollback", "recover", "retention", "adopt", "rebuild"},
     {"ledger"},
     {"stages"},
     {"strategies"},

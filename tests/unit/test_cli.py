@@ -364,5 +364,5 @@ class TestStatusAndHistory:
         deployed.site_record("shop").write_text("half a rec")
         done = run("status")
         assert done.status == 1
-        assert str(deployed.site_record("shop")) in done.err
+        assert str(deployed.site_record("shop")) in done.out
         assert "Traceback" not in done.err

@@ -245,8 +245,6 @@ def test_an_unknown_key_and_what_was_meant(text: str, key: str, right: str) -> N
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("queue = 1", "queue"),
-        ('drift = "warn"', "drift"),
         ("pause.by = 'x'", "pause.by"),
         *((f"[{table}]", table) for table in ("hooks", "health", "database", "assets", "php", "balancer")),
     ],

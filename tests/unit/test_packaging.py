@@ -37,6 +37,9 @@ def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not shutil.which(program), reason=f"no {program} on this machine")
 
 
+USERS = {unit: PROJECT / "systemd" / unit for unit in ("swapd-users.socket", "swapd-users@.service")}
+
+
 def unit_settings() -> dict[str, str]:
     """The unit's settings; none of those that are read here may be given twice."""
     parser = configparser.ConfigParser(interpolation=None, comment_prefixes=("#",), delimiters=("=",))
@@ -68,10 +71,10 @@ def test_interpreter_is_the_one_that_is_required() -> None:
 
 
 @pytest.mark.parametrize("path", ["packaging/debian/rules", "packaging/rpm/swapd.spec", "packaging/install"])
-@pytest.mark.parametrize("part", ["swapd.service", "swapd.sysusers", "swapd.tmpfiles"])
+@pytest.mark.parametrize("part", [path.name for path in (PROJECT / "systemd").iterdir() if path.suffix != ".catalog"])
 def test_each_packaging_installs_every_part(path: str, part: str) -> None:
-    assert f"systemd/{part}" in read(path)
-    assert (PROJECT / "systemd" / part).is_file()
+    said = read(path)
+    assert f"systemd/{part}" in said or (path.endswith("install") and f" {part}" in said and "systemd/$unit" in said)
 
 
 def test_tmpfiles_and_unit_make_the_directories_of_the_layout() -> None:
@@ -86,10 +89,13 @@ def test_tmpfiles_and_unit_make_the_directories_of_the_layout() -> None:
     assert Path(unit["ReadWritePaths"]) == layout.spool
 
 
-def test_every_setting_of_the_unit_has_its_reason() -> None:
-    lines = UNIT.read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("unit", [UNIT, *USERS.values()], ids=lambda path: path.name)
+def test_every_setting_of_the_unit_has_its_reason(unit: Path) -> None:
+    lines = unit.read_text(encoding="utf-8").splitlines()
     explained = False
-    for line in lines[lines.index("[Service]") + 1 : lines.index("[Install]")]:
+    begin = next(number for number, line in enumerate(lines) if line in ("[Service]", "[Socket]"))
+    end = lines.index("[Install]") if "[Install]" in lines else len(lines)
+    for line in lines[begin + 1 : end]:
         if line.startswith("#"):
             explained = True
         elif not line:
@@ -120,10 +126,13 @@ def test_workers_may_hurry_in_a_pause() -> None:
 @needs("systemd-analyze")
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     # The unit as it is, but for the program, which this machine need not have.
-    unit = tmp_path / "swapd.service"
-    unit.write_text(UNIT.read_text(encoding="utf-8").replace("/usr/bin/swapd", "/bin/true"), encoding="utf-8")
+    units = []
+    for source in (UNIT, *USERS.values()):
+        unit = tmp_path / source.name
+        unit.write_text(source.read_text(encoding="utf-8").replace("/usr/bin/swapd", "/bin/true"), encoding="utf-8")
+        units.append(str(unit))
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
     )
     # Other units of this machine are read along, and may have faults of their own.
     complaints = [line for line in (done.stdout + done.stderr).splitlines() if "swapd" in line]
@@ -131,14 +140,17 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 
 
 @needs("systemd-analyze")
-def test_sandbox_is_as_tight_as_promised() -> None:
+@pytest.mark.parametrize("unit", [UNIT, USERS["swapd-users@.service"]], ids=lambda path: path.name)
+def test_sandbox_is_as_tight_as_promised(unit: Path, tmp_path: Path) -> None:
+    shown = tmp_path / unit.name.replace("@", "")  # a template alone has none
+    shown.write_text(unit.read_text(encoding="utf-8"), encoding="utf-8")
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNIT)],
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(shown)],
         capture_output=True,
         text=True,
         check=True,
     )
-    exposure = re.search(r"Overall exposure level for swapd.service: ([0-9.]+)", done.stdout)
+    exposure = re.search(r"Overall exposure level for swapd[a-z-]*.service: ([0-9.]+)", done.stdout)
     assert exposure is not None
     assert float(exposure[1]) <= MOST_EXPOSURE
 

@@ -18,7 +18,7 @@ from swapd.model.record import How, LiveRelease, LiveTree, SiteState, now
 from swapd.model.release import DeploymentId, ReleaseId, StagedRelease, Tree
 from swapd.stages import swap
 from swapd.stages.choose import choose
-from swapd.stages.prune import prune, releases_to_prune
+from swapd.stages.prune import releases_to_prune, remove_aside, set_abandoned_aside, set_aside
 from tests.support.mounts import bind
 from tests.support.sites import leftovers, make_site
 from tests.support.trees import Entry, snapshot, texts, write_tree
@@ -155,14 +155,17 @@ def test_kept_releases_come_back_and_go_together(tmp_path: Path, kinds: tuple[st
     doomed = releases_to_prune(several.state, keep=3)
     assert set(doomed) >= set(releases[:2])
     for part in several.parts:
-        prune(part, doomed)
+        for release in doomed:
+            set_aside(part, release)
+        remove_aside([part])
         there = {path.name for path in part.releases.iterdir()} - {releases[4]}
         assert there == {releases[2], releases[3]}
     # A kept release is deployed again, under its own name.
     assert several.deploy(releases[2], "mark 2") == (releases[4],)
     assert several.is_all("mark 2")
     for part in several.parts:
-        prune(part, ())
+        set_abandoned_aside(part)
+        remove_aside([part])
     several.check_tidy()
 
 

@@ -1,0 +1,73 @@
+"""Whether a site stands as swapd left it: its live paths, its records, and what is past its time and still there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from swapd.host import records
+from swapd.host.drift import find_drift
+from swapd.host.linux import may_ptrace
+from swapd.model.config import Drift, Site
+from swapd.model.errors import Failed
+from swapd.model.findings import Finding, Severity
+from swapd.model.layout import Layout
+from swapd.stages.prune import releases_to_prune
+
+
+def find_changes(site: Site, layout: Layout) -> Iterator[Finding]:
+    """What people changed by hand, and records that cannot be read."""
+    try:
+        state = records.read_state(layout, site.name)
+        damaged = records.find_damaged(layout, site.name)
+        is_busy = bool(records.find_unfinished(layout, site.name))
+    except Failed as error:
+        is_newer = error.problem == "newer-record"
+        severity = Severity.ERROR if is_newer else Severity.WARNING
+        remedy = error.hint if is_newer else "Nothing to do: the next deployment, or start, rebuilds it, and says how."
+        what = "what swapd knows of the site cannot be read"
+        yield Finding(site.name, severity, error.problem, what, error.message, remedy)
+        return
+    for path in damaged:
+        what, why = "a record of a deployment is damaged", f"{path} cannot be understood"
+        remedy = "Nothing to do: the next deployment, or start, moves it aside and goes by what is on the disk."
+        yield Finding(site.name, Severity.WARNING, "bad-record", what, why, remedy)
+    for found in find_drift(site, state) if not is_busy else ():
+        is_refused = site.drift is Drift.REFUSE
+        yield Finding(
+            site.name,
+            Severity.ERROR if is_refused else Severity.WARNING,
+            "live-changed",
+            "the next deployment is refused" if is_refused else 'the next deployment adopts it (drift = "adopt")',
+            f"{found}, not what swapd left there" + (f", {state.live.release}" if state.live else ""),
+            f"Put back what was there, or adopt it as it is: swapd init {site.name} --live {site.live}",
+        )
+    gone = [release for release in state.previous if not os.path.lexists(site.releases / release)]
+    if gone:
+        what = "kept releases cannot be rolled back to"
+        why = f"{', '.join(gone)} is not in {site.releases} any more"
+        yield Finding(site.name, Severity.WARNING, "kept-gone", what, why, "Deploy it again to have it back.")
+
+
+def find_held(site: Site, layout: Layout) -> Iterator[Finding]:
+    """Releases that are past ``keep`` and are there still; and where nobody could tell whether they are in use."""
+    try:
+        state = records.read_state(layout, site.name)
+    except Failed:
+        return
+    past = [item for item in releases_to_prune(state, site.keep) if os.path.lexists(site.releases / item)]
+    if past:
+        what = "old releases are kept beyond keep"
+        why = f"{', '.join(past)} was in use when it should have gone, or keep was lowered since"
+        remedy = f"swapd prune {site.name} removes what is not in use, and says who uses the rest."
+        yield Finding(site.name, Severity.INFO, "past-keep", what, why, remedy)
+    if layout.is_host and os.geteuid() == 0 and not may_ptrace() and not layout.users_socket.exists():
+        yield Finding(
+            site.name,
+            Severity.WARNING,
+            "users-unseen",
+            "old releases are not removed",
+            f"whether a process uses one can be seen only with CAP_SYS_PTRACE, and nobody listens on "
+            f"{layout.users_socket}",
+            "systemctl start swapd-users.socket; in a container, give it the capability.",
+        )
