@@ -7,6 +7,7 @@ to the directory's descriptor; whatever stands under the marker's name is replac
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -113,7 +114,7 @@ def remove_stale_marker(incoming: Path, file_name: str) -> None:
 def remove_upload(incoming: Path, file_name: str, claimed: Fingerprint, sidecars: Collection[Sidecar]) -> None:
     """Removes a tarball that is live, with its sidecars; what was uploaded under these names since then stays.
 
-    Raises ``OSError``.
+    No power cut brings it back after this: it would be deployed, or a rollback done, a second time. Raises ``OSError``.
     """
     with opened_directory(incoming) as directory:
         _remove_same(directory, file_name, claimed)
@@ -123,6 +124,11 @@ def remove_upload(incoming: Path, file_name: str, claimed: Fingerprint, sidecars
         seen = {sidecar.kind for sidecar in sidecars}
         for kind in {SidecarKind.SIGNATURE, SidecarKind.DIGEST_SIGNATURE} - seen:
             _remove_older(directory, kind.file_name(file_name), claimed)
+        try:
+            os.fsync(directory)
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a filesystem that cannot sync a directory
+                raise
 
 
 def remove_sums(incoming: Path, are_answered: Callable[[set[Digest]], bool]) -> None:

@@ -32,7 +32,7 @@ MOST = 1 << 25  # bytes of one request
 
 
 class Disk:
-    """A file as a disk with a cache. ``plug`` it in for one machine at a time, and ``cut`` its power."""
+    """A file as a disk with a cache. ``plug`` it into one machine at a time, and ``cut`` it off in the end."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -40,7 +40,6 @@ class Disk:
         self._cache: dict[int, list[bytes]] = {}  # by the block's number: its versions since the last flush
         self._served: threading.Thread | None = None
         self._file = -1
-        self.flushes = 0
 
     def plug(self) -> socket.socket:
         """The guest's end of the cable: a connected socket, which the machine is to inherit. Close it here then."""
@@ -150,7 +149,6 @@ class Disk:
         for number, versions in self._cache.items():
             os.pwrite(self._file, versions[-1], number * BLOCK)
         self._cache.clear()
-        self.flushes += 1
 
 
 def _receive(cable: socket.socket, count: int) -> bytes:

@@ -102,7 +102,7 @@ def pack(content: dict[str, bytes], path: Path) -> None:
 
 
 class Site:
-    """One site, called as its strategy."""
+    """The site of this machine, called as its strategy."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -158,13 +158,17 @@ class Uploader:
         self._boot = boot
         self._source = random.Random(f"{site.name} {boot}")
         self._control = site.incoming / "rollback"
-        self._control.unlink(missing_ok=True)  # nobody wants that any more
+        self._was_asked = self._control.exists()
+        left = [path for path in sorted(site.incoming.glob("*.tar*")) if path.suffix in (".tar", ".gz")]
+        self._left = [(path, _is_whole(path)) for path in left if not path.name.startswith(".")]
 
     def run(self) -> None:
         with _told():
-            for path in sorted(self._site.incoming.glob("*.tar*")):
-                if path.suffix in (".tar", ".gz") and path.exists():
-                    self._go_on(path)
+            if self._was_asked:  # once: were it done twice, something else would be live
+                outcome = self._wait(self._control)
+                say("resumed", mark=self._site.read_live(), outcome=outcome)
+            for path, is_whole in self._left:
+                self._go_on(path, is_whole)
             number = 0
             while True:
                 number += 1
@@ -172,14 +176,11 @@ class Uploader:
                 if self._source.random() < ROLLBACKS:
                     self._roll_back()
 
-    def _go_on(self, tarball: Path) -> None:
+    def _go_on(self, tarball: Path, is_whole: bool) -> None:
         """What lay there when the power was cut: what came to the disk whole, swapd deploys by itself."""
-        sidecar = tarball.with_name(f"{tarball.name}.sha256")
-        digest = hashlib.sha256(tarball.read_bytes()).hexdigest()
-        is_whole = sidecar.exists() and sidecar.read_text().startswith(digest)
         if is_whole:
             outcome = self._wait(tarball)
-            say("resumed", site=self._site.name, mark=tarball.name.partition(".")[0], outcome=outcome)
+            say("resumed", mark=tarball.name.partition(".")[0], outcome=outcome)
         for path in self._site.incoming.glob(f"{tarball.name}*"):
             path.unlink(missing_ok=True)
 
@@ -189,7 +190,7 @@ class Uploader:
         pack(make_release(mark), packed)
         target = self._site.incoming / packed.name
         digest = hashlib.sha256(packed.read_bytes()).hexdigest()
-        say("dropped", site=self._site.name, mark=mark)
+        say("asked", mark=mark)
         target.with_name(f"{target.name}.sha256").write_text(f"{digest}  {target.name}\n")
         temporary = target.with_name(f".{target.name}.upload")
         shutil.move(packed, temporary)
@@ -198,18 +199,18 @@ class Uploader:
                 os.fsync(file.fileno())
         os.rename(temporary, target)
         outcome = self._wait(target)
-        say("ended", site=self._site.name, mark=mark, outcome=outcome)
+        say("ended", mark=mark, outcome=outcome)
 
     def _roll_back(self) -> None:
         """To the release before, which is live again then."""
         previous = self._site.read_record()["previous"][0]
         mark = read_mark(self._site.releases / previous)
-        say("dropped", site=self._site.name, mark=mark)
+        say("asked", mark=mark)
         for marker in self._site.incoming.glob("rollback.*"):
             marker.unlink()
         self._control.touch()
         outcome = self._wait(self._control)
-        say("ended", site=self._site.name, mark=mark, outcome=outcome)
+        say("ended", mark=mark, outcome=outcome)
 
     def _wait(self, tarball: Path) -> str:
         """The marker's name for it, with its text unless all is well. What was only too slow is tried again."""
@@ -230,6 +231,12 @@ class Uploader:
                 return suffix[1:] if suffix in DONE else f"{suffix[1:]}: {text}"
 
 
+def _is_whole(tarball: Path) -> bool:
+    sidecar = tarball.with_name(f"{tarball.name}.sha256")
+    digest = hashlib.sha256(tarball.read_bytes()).hexdigest()
+    return sidecar.exists() and sidecar.read_bytes().startswith(digest.encode())
+
+
 @contextlib.contextmanager
 def _told() -> Any:
     try:
@@ -242,24 +249,22 @@ def _told() -> Any:
 def main() -> None:
     with _told():
         words = dict(word.partition("=")[::2] for word in Path("/proc/cmdline").read_text().split())
-        sites = [Site(name) for name in words["sites"].split(",")]
+        site = Site(words["site"])
         if not (PLACE / "prepared").exists():
-            for site in sites:
-                site.prepare()
+            site.prepare()
             os.sync()
             (PLACE / "prepared").touch()
             os.sync()
-        say("checked", sites={site.name: site.look() for site in sites})
-        uploaders = [Uploader(site, int(words["boot"])) for site in sites]
+        say("checked", **site.look())
+        uploader = Uploader(site, int(words["boot"]))
         log = os.open("/dev/ttyS0", os.O_WRONLY)
         subprocess.Popen(["/opt/httpd", "-f", "-p", "8080"], stdout=log, stderr=log)
         command = [sys.executable, "-m", "swapd", "--root", str(PLACE), "run"]
         daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         say("started")
-        for uploader in uploaders:
-            threading.Thread(target=uploader.run, daemon=True).start()
+        threading.Thread(target=uploader.run, daemon=True).start()
         say("broken", why=f"swapd ended with {daemon.wait()}")
-    while True:
+    while True:  # the kernel panics when its first process ends
         time.sleep(1000)
 
 
