@@ -9,7 +9,7 @@ from functools import partial
 from swapd.host import records
 from swapd.host.files import is_tree, set_aside, sweep_temporaries
 from swapd.host.resume import resume_leftover
-from swapd.host.routes import find_kept_tree, is_route_lost, lead
+from swapd.host.routes import find_kept_tree, is_route_lost, lead, sweep_maps
 from swapd.ledger import MAX_ATTEMPTS, Context, Ledger
 from swapd.model import events
 from swapd.model.config import PauseMode, Site
@@ -87,6 +87,7 @@ def _sweep(site: Site, context: Context) -> None:
         lambda: sweep_claims(layout.claims(site.name)),
         lambda: sweep_markers(site.incoming),
         *(partial(sweep_probes, part) for part in site.parts),
+        lambda: sweep_maps(site),
     ]
     for sweep in sweeps:
         try:

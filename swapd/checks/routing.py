@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from swapd.host.apache import Force, look_at_route
-from swapd.host.routes import find_kept_tree, read_route
-from swapd.host.snippets import gather_surroundings
+from swapd.host.routes import is_astray, read_route
+from swapd.host.snippets import find_left_out, gather_surroundings
 from swapd.model.config import Site, Strategy
 from swapd.model.findings import Finding, Severity
 from swapd.model.layout import Layout
@@ -26,6 +27,7 @@ def find_route(site: Site, _: Layout) -> Found:
         yield from _find_unreadable(site)
         yield from _find_astray(site)
         yield from _find_outdated(site)
+        yield from _find_left_out(site)
     except OSError as error:
         what = "whether the route is right is not known"
         yield _finding(site, Severity.WARNING, "route-unknown", what, f"{error.filename}: {error.strerror}", "See why.")
@@ -62,14 +64,14 @@ def _find_unreadable(site: Site) -> Found:
 
 
 def _find_astray(site: Site) -> Found:
-    routed, live = read_route(site.route.map), find_kept_tree(site)
-    if routed and routed != live:
+    if is_astray(site):
+        routed = read_route(site.route.map)
         yield _finding(
             site,
             Severity.WARNING,
             "route-astray",
             f"visitors get {Path(routed).name}, and the live path is another tree",
-            f"{site.route.map} names {routed}, and {site.live} leads to {live or 'no release'}",
+            f"{site.route.map} names {routed}, and {site.live} leads to {os.path.realpath(site.live)}",
             "Deploy, or roll back, to have both the same again.",
         )
 
@@ -89,4 +91,17 @@ def _find_outdated(site: Site) -> Found:
             "releases are not served as the web server's configuration has it for the live path",
             f"an Alias, or <Directory> of {site.live}, has changed since {site.route.apache} was written",
             f"Have it written anew, and reload the web server: {again}; systemctl reload apache2 (or httpd)",
+        )
+
+
+def _find_left_out(site: Site) -> Found:
+    for text in find_left_out(site):
+        yield _finding(
+            site,
+            Severity.WARNING,
+            "route-left-out",
+            f"what the web server has for {site.live} does not hold for the releases that the route leads to",
+            text,
+            f"Write it for {site.releases}/* as well. A <Directory> or an Alias instead of a pattern is taken over by "
+            "itself, and PHP that is reached by SetHandler instead of ProxyPassMatch comes by the route.",
         )

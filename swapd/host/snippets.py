@@ -71,14 +71,19 @@ def _relative(site: Site, path: str) -> str | None:
     return "" if inner == "." else inner
 
 
-def _find_aliases(site: Site, directives: Sequence[Directive]) -> list[Alias]:
-    """Those of the whole server and of the site's virtual hosts; of two for one URL the first, as httpd does."""
+def _find_hosts(site: Site, directives: Sequence[Directive]) -> set[Section | None]:
+    """The virtual hosts that are the site's, or will be; None for the server outside of any, which they inherit."""
     hosts: set[Section | None] = {None, *find_including_sections(directives, site.route.apache)}
-    hosts |= {
+    return hosts | {
         item.section("virtualhost")
         for item in directives
         if item.name == "documentroot" and _inner(site, item) is not None
     }
+
+
+def _find_aliases(site: Site, directives: Sequence[Directive]) -> list[Alias]:
+    """Those of the whole server and of the site's virtual hosts; of two for one URL the first, as httpd does."""
+    hosts = _find_hosts(site, directives)
     found: dict[str, Alias] = {}
     for own in (True, False):  # a virtual host's come before the server's
         for item in directives:
@@ -89,6 +94,25 @@ def _find_aliases(site: Site, directives: Sequence[Directive]) -> list[Alias]:
                 found.setdefault(item.arguments[0], Alias(kind, item.arguments[0], item.arguments[1]))
     # Of several <Location> sections that match, the last one counts; of several Aliases, the first.
     return list(reversed(found.values()))
+
+
+def find_left_out(site: Site) -> list[str]:
+    """What of httpd's configuration cannot be taken over for the releases, as it is written there."""
+    directives = read_directives(site.route.root) or []
+    hosts = _find_hosts(site, directives)
+    found = []
+    for item in directives:
+        if item.section("virtualhost") not in hosts:
+            continue
+        is_fcgi = item.name == "proxypassmatch" and any("fcgi://" in argument for argument in item.arguments)
+        if item.name in ("aliasmatch", "scriptaliasmatch") or is_fcgi:
+            found.append(item.text)
+        section = item.section("directorymatch") or item.section("directory")
+        if section is not None and (section.name == "directorymatch" or section.arguments[0] == "~"):
+            pattern = section.arguments[-1]
+            if str(site.live) in pattern.replace("\\", ""):
+                found.append(f"<DirectoryMatch {pattern}>")
+    return list(dict.fromkeys(found))
 
 
 def _find_blocks(site: Site, directives: Sequence[Directive]) -> list[DirectoryBlock]:
@@ -116,7 +140,12 @@ def write_snippets(site: Site, document_root: str | None, *, is_tested: bool) ->
     token = find_token(before) or secrets.token_hex(16)
     apache = _Program.find(APACHE_PROGRAMS, _IN_A_HOST, ("-c", 'Include "{file}"')) if is_tested else None
     nginx = _Program.find(["nginx"], _IN_A_SERVER, ("-q", "-c", "{file}")) if is_tested else None
+    left_out = [
+        Written(site.route.apache, f"does not hold for releases, write it for them, too: {text}")
+        for text in find_left_out(site)
+    ]
     return [
+        *left_out,
         _write(site.route.apache, format_apache(site, around, token), apache),
         _write(site.route.nginx, format_nginx(site, around), nginx),
     ]

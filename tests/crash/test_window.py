@@ -23,6 +23,8 @@ from tests.support.sites import environment
 from tests.support.waiting import wait_until
 
 CASES = [("symlink", "releases"), ("exchange", "directory"), ("rename", "releases")]
+# Which pauses only where it is asked to always.
+SOAKED = pytest.param(("pinned", "releases"), marks=pytest.mark.soak)
 GUARDED = 0.1  # seconds past the longest pause within which the guardian has everything running again
 
 
@@ -57,7 +59,7 @@ def last_rename(seen: list[tuple[str, str, bool]]) -> int:
     return next(number for number, (_, standing, _) in enumerate(seen) if standing == "new")
 
 
-each_case = pytest.mark.parametrize("case", CASES, ids="-".join)
+each_case = pytest.mark.parametrize("case", [*CASES, SOAKED], ids="-".join)
 
 
 @each_case

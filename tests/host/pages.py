@@ -33,6 +33,14 @@ $names = 'DOCUMENT_ROOT SCRIPT_FILENAME SCRIPT_NAME PHP_SELF PATH_INFO QUERY_STR
 foreach (explode(' ', $names) as $name) echo $name, '=', $_SERVER[$name] ?? '', "\\n";
 echo 'FILE=', __FILE__, "\\n";
 """
+# A page that goes on when somebody says so.
+SIGNALS = "/srv/signals"
+WAITING = f"""\
+<?php
+touch('{SIGNALS}/began');
+while (!file_exists('{SIGNALS}/end')) {{ usleep(10000); clearstatcache(); }}
+include __DIR__ . '/part0.php';
+"""
 FRONT = """\
 RewriteEngine On
 RewriteCond %{REQUEST_FILENAME} !-f
@@ -42,7 +50,8 @@ RewriteRule ^ index.php [L]
 
 
 def use_php(web: WebHost, mpm: str) -> None:
-    """mod_php, which needs prefork; for the others php-fpm."""
+    """mod_php, which needs prefork; for the others php-fpm. And server-side includes."""
+    web.run("a2enmod", "--quiet", "include")
     if mpm == "prefork":
         web.use_mpm(mpm)
         web.run("a2enmod", "--quiet", "php8.2")
@@ -67,6 +76,9 @@ def pack_pages(directory: Path, name: str) -> Packed:
         "front/.htaccess": FRONT,
         "based/index.php": INFO,
         "based/.htaccess": f"{FRONT}RewriteBase /based/\n".replace("^ index.php", ". /based/index.php"),
+        "waiting.php": WAITING,
+        "ssi/page.shtml": '<!--#include virtual="/waiting.php" --><!--#include virtual="/part0.php" -->',
+        "ssi/.htaccess": "Options +Includes\nAddOutputFilter INCLUDES .shtml\n",
         "index.html": f"{name}\n",
         "sub/index.php": INFO,
         "größe & maß/what? 100%.txt": f"{name}\n",

@@ -20,7 +20,7 @@ from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.machine import Host, booted, sweep, wait_until
 from tests.host.package import dependencies
-from tests.host.pages import PHP, Visitors, pack_pages, use_php
+from tests.host.pages import PHP, SIGNALS, Visitors, pack_pages, use_php
 from tests.host.releases import Packed
 from tests.host.roots import debian_root
 from tests.host.visitors import TIMEOUT
@@ -28,7 +28,7 @@ from tests.host.webhost import MPMS, PACKAGES, Site, WebHost
 from tests.support.tarballs import touch
 
 RATE = 40  # pages a second, each of which takes a twentieth
-SWAPS = 25  # under each of the two
+SWAPS = 26  # under each of the two
 LIVE = "/var/www/shop"
 SNIPPET = "/etc/swapd/apache/shop.conf"
 VHOST = """
@@ -301,29 +301,27 @@ def test_a_map_that_is_lost_takes_nobodys_site_away(
     assert told["FILE"] == f"{LIVE}.releases/{live.release}/info.php"
 
 
-WAITING = """\
-<?php
-touch('/srv/signals/began');
-while (!file_exists('/srv/signals/end')) { usleep(10000); clearstatcache(); }
-include __DIR__ . '/part0.php';
-"""
-
-
-def test_a_request_goes_on_in_the_release_that_it_began_with(site: Site, releases: dict[str, Packed]) -> None:
-    """However long it takes: it begins before several swaps, and includes a file after them."""
+@pytest.mark.parametrize("path", ["/waiting.php", "/ssi/page.shtml"])
+def test_a_request_goes_on_in_the_release_that_it_began_with(
+    site: Site, releases: dict[str, Packed], path: str
+) -> None:
+    """However long it takes: it begins before several swaps, and includes a file, or asks for another page, after."""
     web, (one, two) = site.web, releases.values()
-    web.run("install", "--directory", "--mode=777", "/srv/signals")
-    for packed in releases.values():
-        web.host.write(f"{LIVE}.releases/{packed.release}/waiting.php", WAITING)
+    web.run("rm", "-rf", SIGNALS)
+    web.run("install", "--directory", "--mode=777", SIGNALS)
+    web.run("swapd", "rollback", "shop", two.release)
     began = site.tree().name
     with web.host.connect(80) as visitor:
-        visitor.sendall(b"GET /waiting.php HTTP/1.0\r\nHost: shop.test\r\n\r\n")
-        wait_until(lambda: web.host.path("/srv/signals/began").exists(), "the page has begun")
+        visitor.sendall(f"GET {path} HTTP/1.0\r\nHost: shop.test\r\n\r\n".encode())
+        wait_until(lambda: web.host.path(f"{SIGNALS}/began").exists(), "the page has begun", explain=web.describe)
         for packed in (one, two, one, two, one):
             web.run("swapd", "rollback", "shop", packed.release)
-        web.host.write("/srv/signals/end", "")
+        assert site.tree().name == one.release
+        web.host.write(f"{SIGNALS}/end", "")
         answer = b"".join(iter(lambda: visitor.recv(65536), b""))
-    assert answer.endswith(f"part={began.partition('@')[0]};".encode()), answer
+    part = f"part={began.partition('@')[0]};"
+    assert began == two.release
+    assert answer.endswith(f"\r\n\r\n{part if path == '/waiting.php' else part * 2}".encode()), answer
 
 
 def test_check_says_that_visitors_come_by_the_route(site: Site) -> None:

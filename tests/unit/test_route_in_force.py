@@ -357,3 +357,22 @@ class TestCheck:
         self.well(site, server)
         server.answer = lambda _path, _host: ""
         assert self.problems(make_site(site.route.root)) == {"route-not-in-force"}
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "AliasMatch ^/old/(.*) /srv/old/$1",
+            "ProxyPassMatch ^/(.*\\.php)$ fcgi://127.0.0.1:9000{live}/$1",
+            '<DirectoryMatch "^{live}/uploads">\nRequire all denied\n</DirectoryMatch>',
+            "<Directory ~ {live}/up.*>\nRequire all denied\n</Directory>",
+        ],
+    )
+    def test_what_cannot_be_taken_over(self, site: Site, server: Answering, line: str) -> None:
+        host = site.route.root / "etc/apache2/sites-enabled/shop.conf"
+        self.well(site, server)
+        other = line.format(live=site.live.with_name("other"))
+        host.write_text(f"<VirtualHost *:80>\nServerName other.test\n{other}\n</VirtualHost>\n{host.read_text()}")
+        assert self.problems(site) == set()
+        host.write_text(host.read_text().replace("Alias /media", f"{line.format(live=site.live)}\n    Alias /media"))
+        assert self.problems(site) == {"route-left-out"}
+        assert any("does not hold" in words for words in write(site))
