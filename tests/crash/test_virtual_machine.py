@@ -38,6 +38,7 @@ KINDS = ("ext4", "xfs", "btrfs")
 STRATEGIES = ("symlink", "exchange", "rename", "pinned")  # of sites that are called so
 CUTS = 5  # for each filesystem and strategy
 SECONDS = 270.0  # after which no further cut begins
+LONGEST = 20.0  # seconds that a machine is left alone until its power is cut
 SYNCFS = '_check(_libc.syncfs(descriptor), "syncfs")'
 SECTORS = {"ext4": [], "xfs": ["-s", "size=4096"], "btrfs": []}
 
@@ -81,7 +82,7 @@ class Lineage:
             if is_last or self._source.random() < 0.75:
                 self._hear(machine, lambda _: self._has_gone_on)
             if not is_last:
-                self._linger(machine, self._source.uniform(0, 1.5 * self._pace))
+                self._linger(machine, self._source.uniform(0, min(1.5 * self._pace, LONGEST)))
         except AssertionError as error:
             self.failures.append(str(error))
         finally:
