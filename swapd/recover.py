@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from swapd.host import records
 from swapd.host.files import is_tree, sweep_temporaries
 from swapd.host.resume import resume_leftover
-from swapd.host.routes import find_kept_tree, is_route_lost, lead
+from swapd.host.routes import find_kept_tree, is_route_lost, lead, sweep_maps
 from swapd.ledger import MAX_ATTEMPTS, Context, Ledger
 from swapd.model import events
 from swapd.model.config import PauseMode, Site
@@ -84,6 +84,7 @@ def _sweep(site: Site, context: Context) -> None:
         sweep_markers(site.incoming)
         for part in site.parts:
             sweep_probes(part)
+        sweep_maps(site)
     except OSError as error:
         context.emit(events.degraded(f"sweeping: {error.filename}: {error.strerror}", site.name))
 

@@ -120,7 +120,7 @@ def _write(
     """The state, with what is kept in this order: all but the doomed, and what has gone."""
     gone = {*doomed, *pruned.removed}
     kept = tuple(release for release in order if release not in gone)
-    bad = tuple(release for release in pruned.state.bad if release in kept)
+    bad = tuple(release for release in pruned.state.bad if release in (*kept, *doomed))
     state = replace(pruned.state, previous=kept, doomed=doomed, bad=bad)
     if state != pruned.state:
         pruned.state = state

@@ -29,8 +29,6 @@ VERBS = {
     "demo": "A site, a web server and the daemon in a scratch directory.",
     "run": "The daemon: what the systemd unit starts.",
 }
-# What other programs of swapd's ask for; nobody types them.
-HIDDEN = ("users",)
 
 
 class _Verbs(click.Group):
@@ -40,7 +38,7 @@ class _Verbs(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in VERBS and cmd_name not in HIDDEN:
+        if cmd_name not in VERBS:
             return None
         command: click.Command = importlib.import_module(f"swapd.commands.{cmd_name}").command
         return command

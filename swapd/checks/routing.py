@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from swapd.host.apache import Force, look_at_route
-from swapd.host.routes import find_kept_tree, read_route
+from swapd.host.routes import is_astray, read_route
 from swapd.host.snippets import find_left_out, gather_surroundings
 from swapd.model.config import Site, Strategy
 from swapd.model.findings import Finding, Severity
@@ -63,14 +64,14 @@ def _find_unreadable(site: Site) -> Found:
 
 
 def _find_astray(site: Site) -> Found:
-    routed, live = read_route(site.route.map), find_kept_tree(site)
-    if routed and routed != live:
+    if is_astray(site):
+        routed = read_route(site.route.map)
         yield _finding(
             site,
             Severity.WARNING,
             "route-astray",
             f"visitors get {Path(routed).name}, and the live path is another tree",
-            f"{site.route.map} names {routed}, and {site.live} leads to {live or 'no release'}",
+            f"{site.route.map} names {routed}, and {site.live} leads to {os.path.realpath(site.live)}",
             "Deploy, or roll back, to have both the same again.",
         )
 

@@ -17,7 +17,7 @@ import os
 import time
 from pathlib import Path
 
-from swapd.host.files import fsync_directory, is_tree
+from swapd.host.files import fsync_directory, identify, is_tree
 from swapd.host.labels import has_labels, label_like
 from swapd.model.config import Site, Strategy
 from swapd.model.record import PathSwap, RouteSwap
@@ -86,9 +86,21 @@ def is_route_lost(site: Site) -> bool:
     )
 
 
+def is_astray(site: Site) -> bool:
+    """Whether the map names another tree than the one that the live path leads to. Raises ``OSError``."""
+    tree = read_route(site.route.map)
+    return bool(tree) and not (site.live.exists() and is_tree(route_base(site) / tree, identify(site.live)))
+
+
 def is_route_right(site: Site) -> bool:
-    """Whether the map of a pinned site names what the live path leads to."""
-    return site.strategy is not Strategy.PINNED or read_route(site.route.map) == find_kept_tree(site)
+    """Whether the visitors of a pinned site come by the route to what is live."""
+    return site.strategy is not Strategy.PINNED or (bool(read_route(site.route.map)) and not is_astray(site))
+
+
+def sweep_maps(site: Site) -> None:
+    """Removes what a crash left of a map that was about to be written; under the site's lock. Raises ``OSError``."""
+    for path in site.route.map.parent.glob(f".{site.route.map.name}.{'[0-9a-f]' * 8}"):
+        path.unlink()
 
 
 def stage_route(route: RouteSwap, site: str) -> None:

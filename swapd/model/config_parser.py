@@ -347,11 +347,18 @@ def _report_overlaps(
             *(("path", place) for path in site.paths if path.live != NOWHERE for place in (path.live, path.releases)),
         )
     ]
+    # Which places are at a path, and which are at it or below it: each with each would be a second for a hundred sites.
+    at: dict[Path, list[int]] = {}
+    within: dict[Path, list[int]] = {}
     for index, (name, key, path) in enumerate(places):
-        for other_name, other_key, other in places[:index]:
-            if path == other or path in other.parents or other in path.parents:
-                message = f"{path} overlaps {other_key} = {other} of site {other_name}"
-                line = _find_lines(sources[name].text).get((key,), 0)
-                issues.append(
-                    ConfigurationIssue(sources[name].file, line, key, message, "give each a directory of its own")
-                )
+        around = (index for parent in path.parents for index in at.get(parent, ()))
+        for other_index in sorted({*around, *within.get(path, ())}):
+            other_name, other_key, other = places[other_index]
+            message = f"{path} overlaps {other_key} = {other} of site {other_name}"
+            line = _find_lines(sources[name].text).get((key,), 0)
+            issues.append(
+                ConfigurationIssue(sources[name].file, line, key, message, "give each a directory of its own")
+            )
+        at.setdefault(path, []).append(index)
+        for place in (path, *path.parents):
+            within.setdefault(place, []).append(index)

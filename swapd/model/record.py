@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from enum import Enum, EnumType
+from functools import cache
 from types import NoneType
 from typing import Any, Self, get_args, get_type_hints
 
@@ -74,8 +75,14 @@ def _read(kind: Any, value: Any, where: str) -> Any:
     )
 
 
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of the class's fields: to work them out takes longer than to read the record."""
+    return get_type_hints(kind)
+
+
 def _from_document(kind: Any, document: Mapping[str, Any], where: str) -> Any:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     values: dict[str, Any] = {}
     for item in fields(kind):
         if item.name in document:

@@ -1,4 +1,6 @@
-"""``python -m tests.benchmarks [pause|visitors|deploy|rollback|php]… [--quick]``: what swapd costs; needs root.
+"""``python -m tests.benchmarks [NAME]… [--quick]``: what swapd costs, measured; needs root.
+
+NAME is pause, visitors, deploy, rollback, php or sites.
 
 These are no tests: nothing asserts a time.
 """
@@ -14,11 +16,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.benchmarks import deploy, pause, php, rollback, visitors
+from tests.benchmarks import deploy, pause, php, rollback, sites, visitors
 from tests.benchmarks.server import Server, served
 
 ON_A_HOST = {"pause": pause.measure, "visitors": visitors.measure}
-ON_THIS_MACHINE = {"deploy": deploy.measure, "rollback": rollback.measure, "php": php.measure}
+ON_THIS_MACHINE = {
+    "deploy": deploy.measure,
+    "rollback": rollback.measure,
+    "php": php.measure,
+    "sites": sites.measure,
+}
 BENCHMARKS = [*ON_A_HOST, *ON_THIS_MACHINE]
 
 

@@ -209,7 +209,9 @@ def test_nothing_outlives_a_demo_that_is_killed(demo: Demo) -> None:
 
 def test_a_demo_whose_daemon_dies_says_so_and_stops_the_rest(demo: Demo) -> None:
     line = command_line(Layout(demo.directory), "run")
-    (daemon,) = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == line]
+    found = {it.pid: it for it in psutil.process_iter(["cmdline", "ppid"]) if it.info["cmdline"] == line}
+    # What it has forked has its command line, too.
+    (daemon,) = [process for process in found.values() if process.info["ppid"] not in found]
     daemon.kill()
     output = demo.process.communicate()[0]
     assert demo.process.returncode == 1

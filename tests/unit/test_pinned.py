@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+import uuid
 from pathlib import Path
 
 import pytest
 
 from swapd.host.renames import is_half_swapped
-from swapd.host.routes import TICK, lead, read_route
+from swapd.host.routes import TICK, is_astray, is_route_right, lead, read_route
 from swapd.ledger import Context
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import ConfigurationError, Failed
@@ -17,7 +18,7 @@ from swapd.model.events import Event
 from swapd.model.layout import Layout
 from swapd.model.message_ids import MessageId
 from swapd.model.record import SiteState
-from swapd.model.release import ReleaseId
+from swapd.model.release import DeploymentId, KeptRelease, ReleaseId, Tree
 from swapd.model.route import format_map, parse_map, route_base
 from swapd.recover import recover
 from swapd.stages import swap
@@ -177,6 +178,35 @@ def test_a_map_that_was_lost_names_what_is_live(site: Site, kind: str, tree: str
     assert site.route.map.exists()
     assert read_route(site.route.map) == tree
     assert recovered(site) == []
+
+
+def test_a_map_that_a_crash_left_half_written_is_swept(site: Site) -> None:
+    layout = Layout(site.route.root)
+    make_live(site, "missing")
+    make_directories(site, layout)
+    prepare_route(layout)
+    lead(site, "")
+    for name in (".route.map.0123abcd", ".route.map.mine"):
+        site.route.map.with_name(name).touch()
+    recovered(site)
+    assert leftovers(site.route.map.parent) == [".route.map.mine"]
+
+
+def test_what_an_adoption_keeps_by_a_link_is_led_to(site: Site) -> None:
+    # The live path then leads to the tree itself, and the map to the link among the releases.
+    make_live(site, "relative link")
+    first = ready(site)
+    swap.commit([first])
+    adopted = finish(first)
+    assert adopted is not None
+    kept = KeptRelease(adopted, (Tree(site.releases / adopted),))
+    (plan,) = swap.plan(site, kept, [Strategy.PINNED], SiteState(), DeploymentId(str(uuid.uuid4())))
+    swap.make_ready([plan])
+    swap.commit([plan])
+    finish(plan)
+    assert served(site) == texts(site.live) == OLD
+    assert is_route_right(site)
+    assert not is_astray(site)
 
 
 class TestRefusals:
