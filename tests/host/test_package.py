@@ -59,6 +59,8 @@ def test_reinstalling_removing_and_purging_leave_the_site_served(shop: Site, pac
     assert site.dropped("bad.tar.gz").read_bytes() == b"no archive", "an upload is its author's"
     assert not host.path("/etc/systemd/system/swapd.service.d").exists()
     assert not host.path("/etc/swapd").exists()
+    assert host.run("systemctl", "is-active", "swapd-users.socket", check=False).stdout.strip() != "active"
+    assert not host.path("/run/swapd").exists()
     assert_quiet(host)
 
 
