@@ -160,7 +160,8 @@ def kill(web: WebHost, whom: str) -> None:
     """Without any chance to clean up: the daemon, its workers (there may be none), or the unit's whole cgroup."""
     match whom:
         case "worker":
-            web.host.run("pkill", "--signal", "KILL", "--parent", web.unit("MainPID"), check=False)
+            # Their names are "swapd SITE"; the one of the process that watches is in brackets.
+            web.host.run("pkill", "--signal", "KILL", "--parent", web.unit("MainPID"), "^swapd [^(]", check=False)
         case "daemon" | "all":
             whom = "main" if whom == "daemon" else whom
             web.run("systemctl", "kill", f"--kill-whom={whom}", "--signal=SIGKILL", "swapd")
