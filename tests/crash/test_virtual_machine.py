@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -20,9 +21,10 @@ import pytest
 
 from tests.crash.children import PROCESSORS, in_lanes
 from tests.crash.vm.disk import Disk
-from tests.crash.vm.image import Image, make_image
+from tests.crash.vm.image import CODE, Image, make_image
 from tests.crash.vm.machine import PATIENCE, Machine
 from tests.support.disks import MKFS
+from tests.support.httpd import PROJECT
 
 pytestmark = [
     pytest.mark.root,
@@ -36,6 +38,8 @@ KINDS = ("ext4", "xfs", "btrfs")
 STRATEGIES = ("symlink", "exchange", "rename", "pinned")  # of sites that are called so
 CUTS = 5  # for each filesystem and strategy
 SECONDS = 270.0  # after which no further cut begins
+LONGEST = 20.0  # seconds that a machine is left alone until its power is cut
+SYNCFS = '_check(_libc.syncfs(descriptor), "syncfs")'
 SECTORS = {"ext4": [], "xfs": ["-s", "size=4096"], "btrfs": []}
 
 
@@ -78,7 +82,7 @@ class Lineage:
             if is_last or self._source.random() < 0.75:
                 self._hear(machine, lambda _: self._has_gone_on)
             if not is_last:
-                self._linger(machine, self._source.uniform(0, 1.5 * self._pace))
+                self._linger(machine, self._source.uniform(0, min(1.5 * self._pace, LONGEST)))
         except AssertionError as error:
             self.failures.append(str(error))
         finally:
@@ -185,3 +189,20 @@ def test_the_power_is_cut_at_random_moments(image: Image, tmp_path: Path) -> Non
 @pytest.mark.timeout(6 * 3600)
 def test_the_power_is_cut_hundreds_of_times(image: Image, tmp_path: Path) -> None:
     check_cuts(image, tmp_path, int(os.environ.get("SOAK_CUTS", "34")), 5.5 * 3600)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_a_swap_before_the_release_is_on_the_disk_would_be_found(tmp_path: Path) -> None:
+    """Else the tests above would prove nothing."""
+    project = tmp_path / "project"
+    for part in CODE:
+        shutil.copytree(PROJECT / part, project / part, ignore=shutil.ignore_patterns("__pycache__"))
+    module = project / "swapd/host/linux.py"
+    text = module.read_text()
+    assert SYNCFS in text
+    module.write_text(text.replace(SYNCFS, "pass"))
+    lineage = Lineage(make_image(tmp_path, project), "ext4", "exchange", tmp_path, 1)
+    lineage.live_through(20, time.monotonic() + 3000)
+    assert lineage.failures
+    assert lineage.failures[0].startswith("live is [")

@@ -25,6 +25,8 @@ KERNEL = ("linux-image-cloud-amd64", "busybox-static")
 MODULES = ("virtio_ring", "virtio", "virtio_pci", "virtio_blk", "crc32c_generic", "ext4")
 FILE_SYSTEMS = {"ext4": (), "xfs": ("xfs",), "btrfs": ("btrfs",)}
 
+CODE = ("swapd", "tests/crash/vm")  # what of the project is in there
+
 INIT = """#!/bin/busybox sh
 set -e
 export PATH=/bin
@@ -106,7 +108,7 @@ def _with_needed(names: Iterable[str], there: dict[str, Path]) -> Iterator[str]:
 
 def _install(project: Path, place: Path, root: Path) -> None:
     """The code, compiled by the Python that will run it."""
-    for source in ("swapd", "tests/crash/vm"):
+    for source in CODE:
         shutil.copytree(project / source, place / source, ignore=shutil.ignore_patterns("__pycache__"))
     script = (
         'mount --bind "$1" "$2/opt" && chroot "$2" python3 -m compileall -q --invalidation-mode unchecked-hash /opt'
