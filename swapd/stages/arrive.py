@@ -40,7 +40,8 @@ UNFINISHED = (".part", ".filepart", ".tmp", "~")
 # How often a file that somebody has open, or that waits for something, is looked at again without an event, seconds.
 PATIENCE = 5.0
 
-UNKNOWN = os.stat_result((stat.S_IFREG, *[0] * 9))  # of a file that cannot be looked at
+# Of a file that cannot be looked at. The nanoseconds must be said: they would be None.
+UNKNOWN = os.stat_result((stat.S_IFREG, *[0] * 9), {"st_mtime_ns": 0, "st_ctime_ns": 0})
 
 Answer = tuple[Fingerprint | None, tuple[Sidecar, ...]]  # of an upload and of its sidecars
 
