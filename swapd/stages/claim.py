@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from swapd.host import linux
-from swapd.host.files import closing_descriptor, fingerprint, opened
+from swapd.host.files import closing_descriptor, fingerprint
 from swapd.host.refusals import AGAIN, explain
 from swapd.host.room import RoomKeeper
 from swapd.host.sidecars import MAX_SIDECAR, read_beside, read_sums_text
+from swapd.host.uploads import reading
 from swapd.host.users import user_name
 from swapd.model.errors import Failed, NotComplete, Rejected
 from swapd.model.release import (
@@ -58,18 +59,10 @@ def claim(upload: Upload, claims: str, max_tarball: int, progress: Callable[[int
         raise _failed(upload, claims, error) from error
     with closing_descriptor(copy):
         try:
-            directory = os.open(upload.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            with closing_descriptor(directory), opened(directory, upload.file_name) as (source, before):
-                _refuse_writer(upload, source)
+            with reading(upload) as (directory, source, before):
                 _refuse_too_large(before.st_size, max_tarball)
                 expected, signatures = _read_sidecars(upload, directory)
                 digest, size = _copy(source, copy, max_tarball, _keeper(upload, claims, copy), progress)
-                if fingerprint(os.fstat(source)) != fingerprint(before):
-                    raise NotComplete("still-changing", f"{printable(upload.file_name)} changed while it was read")
-        except BlockingIOError as error:  # its owner holds a write lease on it
-            raise NotComplete("still-open", f"{printable(upload.file_name)} is still open for writing") from error
-        except FileNotFoundError as error:
-            raise NotComplete("vanished", f"{printable(upload.file_name)} is gone") from error
         except OSError as error:
             raise _failed(upload, claims, error) from error
         yield Tarball(
@@ -148,11 +141,6 @@ def _failed(upload: Upload, claims: str, error: OSError) -> Failed:
 
 def _keeper(upload: Upload, claims: str, copy: int) -> RoomKeeper:
     return RoomKeeper(copy, Path(claims), f"the private copy of {printable(upload.file_name)}")
-
-
-def _refuse_writer(upload: Upload, descriptor: int) -> None:
-    if upload.is_dropped and linux.has_writer(descriptor):
-        raise NotComplete("still-open", f"{printable(upload.file_name)} is still open for writing")
 
 
 def _copy(

@@ -10,10 +10,10 @@ import hashlib
 import os
 from dataclasses import replace
 
-from swapd.host import linux
-from swapd.host.files import fingerprint, opened, opened_directory
+from swapd.host.files import fingerprint
 from swapd.host.sidecars import read_beside
 from swapd.host.signatures import Signed, check, in_memory, read_signers
+from swapd.host.uploads import reading
 from swapd.host.users import user_name
 from swapd.model.config import Require, Site
 from swapd.model.control import MAX_CONTROL, RollbackRequest, parse_wanted, parse_words
@@ -33,17 +33,9 @@ def heed(upload: Upload, site: Site) -> RollbackRequest:
     """
     name = printable(upload.file_name)
     try:
-        with opened_directory(upload.directory) as directory, opened(directory, upload.file_name) as (source, before):
-            if linux.has_writer(source):
-                raise NotComplete("still-open", f"{name} is still open for writing")
+        with reading(upload) as (directory, source, before):
             content = os.read(source, MAX_CONTROL + 1)
             signature = read_beside(directory, SidecarKind.SIGNATURE.file_name(upload.file_name))
-            if fingerprint(os.fstat(source)) != fingerprint(before):
-                raise NotComplete("still-changing", f"{name} changed while it was read")
-    except BlockingIOError as error:  # its owner holds a write lease on it
-        raise NotComplete("still-open", f"{name} is still open for writing") from error
-    except FileNotFoundError as error:
-        raise NotComplete("vanished", f"{name} is gone") from error
     except OSError as error:
         raise Failed("cannot-read", f"{name}: {error.strerror}", "The live release is untouched.") from error
     if len(content) > MAX_CONTROL:
