@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 
 from swapd.host import records
-from swapd.host.drift import find_drift, linked_release
+from swapd.host.drift import find_drift, is_there, linked_release
 from swapd.host.files import identify
 from swapd.ledger import Context
 from swapd.model import events
@@ -47,7 +46,7 @@ def adopt(site: Site, context: Context, before: SiteState) -> SiteState:
     kept = dict.fromkeys(
         release
         for release in (*was, *before.previous)
-        if (live is None or release != live.release) and os.path.lexists(site.releases / release)
+        if (live is None or release != live.release) and is_there(site, release)
     )
     state = SiteState(live, tuple(kept), before.doomed, before.bad, before.pinned)
     records.write_state(context.layout, site.name, state)

@@ -13,7 +13,7 @@ import psutil
 
 from swapd.host import linux, records
 from swapd.host.child import Child
-from swapd.host.drift import find_drift
+from swapd.host.drift import find_drift, is_there
 from swapd.host.files import locked
 from swapd.host.routes import read_route
 from swapd.host.usage import Usage, find_usage
@@ -54,7 +54,7 @@ def correct_state(site: Site, context: Context, state: SiteState) -> SiteState:
 
     Not where the live path has drifted: then perhaps nothing is where it belongs, as before a filesystem is mounted.
     """
-    gone = [release for release in state.previous if not os.path.lexists(site.releases / release)]
+    gone = [release for release in state.previous if not is_there(site, release)]
     if not gone or not site.releases.is_dir() or find_drift(site, state):
         return state
     state = replace(

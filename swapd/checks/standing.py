@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from swapd.host import records
-from swapd.host.drift import find_drift
+from swapd.host.drift import find_drift, is_there
 from swapd.host.linux import may_ptrace
 from swapd.model.config import Drift, Site
 from swapd.model.errors import Failed
@@ -42,7 +42,7 @@ def find_changes(site: Site, layout: Layout) -> Iterator[Finding]:
             f"{found}, not what swapd left there" + (f", {state.live.release}" if state.live else ""),
             f"Put back what was there, or adopt it as it is: swapd init {site.name} --live {site.live}",
         )
-    gone = [release for release in state.previous if not os.path.lexists(site.releases / release)]
+    gone = [release for release in state.previous if not is_there(site, release)]
     if gone:
         what = "kept releases cannot be rolled back to"
         why = f"{', '.join(gone)} is not in {site.releases} any more"
@@ -55,7 +55,7 @@ def find_held(site: Site, layout: Layout) -> Iterator[Finding]:
         state = records.read_state(layout, site.name)
     except Failed:
         return
-    past = [item for item in releases_to_prune(state, site.keep) if os.path.lexists(site.releases / item)]
+    past = [item for item in releases_to_prune(state, site.keep) if is_there(site, item)]
     if past:
         what = "old releases are kept beyond keep"
         why = f"{', '.join(past)} was in use when it should have gone, or keep was lowered since"

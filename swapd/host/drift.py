@@ -37,6 +37,11 @@ def recorded_tree(part: Site, live: LiveRelease) -> TreeIdentity | None:
     return next((other.tree for other in live.others if other.live == str(part.live)), None)
 
 
+def is_there(site: Site, release: ReleaseId) -> bool:
+    """Whether any of the site's live paths has the release kept: one that is new has none of the older ones."""
+    return any(os.path.lexists(part.releases / release) for part in site.parts)
+
+
 def linked_release(part: Site) -> ReleaseId | None:
     """The release that the live link leads to, by its name among the releases; None where it is none such."""
     if not part.live.is_symlink():

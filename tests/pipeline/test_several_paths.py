@@ -182,7 +182,7 @@ def test_a_path_that_is_added_makes_the_same_tarball_go_live_again(place: Place)
 
 
 def test_a_live_path_that_somebody_replaced_makes_it_go_live_again(place: Place) -> None:
-    place.scratch.add_site(path=place.all_paths)
+    place.scratch.add_site(path=place.all_paths, drift="adopt")
     place.deploy("one")
     place.cgi.rename(place.cgi.with_name("aside"))
     write_tree(place.cgi, OLD)
