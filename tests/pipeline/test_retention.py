@@ -156,19 +156,18 @@ class TestInUse:
             assert a in kept(shop)
 
     def test_the_tree_that_a_changed_link_leads_to(self, shop: Scratch) -> None:
-        a, b = make(shop, "a", "b")
-        scratch_live = shop.live()
-        scratch_live.unlink()
-        scratch_live.symlink_to(f"shop.releases/{a}")
-        shop.configure(keep=2, drift="adopt")
-        assert shop.run("rollback", "shop", b).returncode == 0
-        make(shop, "c")
-        scratch_live.unlink()
-        scratch_live.symlink_to(f"shop.releases/{a}") if a in kept(shop) else scratch_live.symlink_to(
-            f"shop.releases/{b}"
-        )
-        shop.run("prune", "shop")
-        assert texts(scratch_live), "whatever is recorded, the tree that visitors get is not removed"
+        """Whatever is recorded, the tree that visitors get is not removed."""
+        shop.configure(keep=9)
+        a, b, c, d = make(shop, "a", "b", "c", "d")
+        shop.configure(keep=2)
+        shop.live().unlink()
+        shop.live().symlink_to(f"shop.releases/{a}")
+        done = shop.run("prune", "shop")
+        assert f"removed  {b}" in done.stdout
+        assert f"kept     {a}: {shop.live()} leads to it" in done.stdout
+        assert "not what swapd left there" in done.stderr
+        assert kept(shop) == {a, c, d}
+        assert texts(shop.live()) == site_content("a")
 
 
 class TestUnseen:
