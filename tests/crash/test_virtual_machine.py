@@ -64,7 +64,7 @@ class Lineage:
         self.boots = 0
 
     def live_through(self, cuts: int, deadline: float) -> None:
-        """So many cuts, or fewer when time is up; and a last boot to see what the last of them left."""
+        """So many cuts, or fewer when time is up; and a last boot that only sees what the last of them left."""
         for number in range(cuts + 1):
             is_last = number == cuts or (number > 0 and time.monotonic() > deadline)
             self._boot(is_last=is_last)
@@ -77,11 +77,11 @@ class Lineage:
         console = self._directory / f"console-{self.boots}"
         machine = Machine(self._image, self._disk, self._kind, console, site=self._site, boot=self.boots)
         try:
-            self._hear(machine, lambda event: event == "started")
-            # Or amid what swapd does with what the last cut left.
-            if is_last or self._source.random() < 0.75:
-                self._hear(machine, lambda _: self._has_gone_on)
+            self._hear(machine, lambda event: event == "checked")
             if not is_last:
+                # Or amid what swapd does with what the last cut left.
+                if self._source.random() < 0.75:
+                    self._hear(machine, lambda _: self._has_gone_on)
                 self._linger(machine, self._source.uniform(0, min(1.5 * self._pace, LONGEST)))
         except AssertionError as error:
             self.failures.append(str(error))
