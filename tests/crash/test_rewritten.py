@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import mmap
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -284,6 +285,7 @@ def check_tricks(
             play(memory / str(number), uploader, TRICKS[name], step)
         except (AssertionError, OSError):
             return [describe_failure(number, step, name)]
+        shutil.rmtree(memory / str(number))  # all of them together are gigabytes
         return []
 
     failures = in_lanes(check, len(chosen))
