@@ -37,7 +37,7 @@ def test_the_times_are_made_new_by_the_daemon_that_starts_next(scratch: Scratch,
     scratch.deploy(*tarballs)
     one, two = map(release_of, tarballs)
     # Told to stop, it ends as what it is: done, but for the times.
-    step = "utime" if actor == "die" else "rename shop/.site.toml"
+    step = "utime /page" if actor == "die" else "rename shop/.site.toml"
     assert roll_back(scratch, actor, step) == (-signal.SIGKILL if actor == "die" else 0)
     assert texts(scratch.live()) == site_content("1"), "live, whatever comes after that"
     assert not are_times_new(scratch, two)
