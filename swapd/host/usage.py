@@ -6,7 +6,8 @@ Facts that this rests on:
   The unit's sandbox is without it. So there the look is had by ``swapd users``, a process of a unit of its own, which
   has that capability and cannot write anything; it answers on a socket.
 - By device and inode, not by path: a path in ``/proc`` is that of the process's own namespace, and the trees are
-  renamed. A mapping has the device of its filesystem, which on btrfs is not the one that stat(2) shows.
+  renamed. A mapping has the device of its filesystem, which on btrfs is not the one that stat(2) shows; on an overlay
+  not even the inode is.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def _read_process(pid: int, name: str, usage: Usage) -> bool:
         for number in os.listdir(f"{directory}/fd"):
             with contextlib.suppress(FileNotFoundError):
                 _add(usage, os.stat(f"{directory}/fd/{number}"), User(pid, name, Way.FILE))
-        for inode in _mapped(f"{directory}/maps"):
+        for inode in _mapped(directory):
             usage.users.setdefault(inode, []).append(User(pid, name, Way.MAPPING))
     except (FileNotFoundError, ProcessLookupError):
         return True  # it has ended
@@ -125,17 +126,31 @@ def _add(usage: Usage, status: os.stat_result, user: User) -> None:
             found.append(user)
 
 
-def _mapped(maps: str) -> Iterator[Inode]:
+def _mapped(process: str) -> Iterator[Inode]:
     """The inodes of a process's mappings, each once."""
     seen = set()
-    with open(maps, "rb") as lines:
+    with open(f"{process}/maps", "rb") as lines:
         for line in lines:
             # proc(5): address perms offset major:minor inode path
-            fields = line.split(None, 5)
+            fields = line.rstrip(b"\n").split(None, 5)
             if len(fields) > 4 and fields[4] != b"0" and (fields[3], fields[4]) not in seen:
                 seen.add((fields[3], fields[4]))
                 major, minor = (int(part, 16) for part in fields[3].split(b":"))
-                yield os.makedev(major, minor), int(fields[4])
+                named = _find_named(process, fields[5]) if major == 0 and len(fields) > 5 else None
+                yield named or (os.makedev(major, minor), int(fields[4]))
+
+
+def _find_named(process: str, path: bytes) -> Inode | None:
+    """The inode of the file that a mapping is of, by its path as the process has it now; None where that leads nowhere.
+
+    Where a filesystem has no device of its own, the number in the list may be another than stat(2) shows: an overlay
+    of several filesystems shows numbers that it gives away itself, and which other files have, too.
+    """
+    try:
+        status = os.stat(os.fsencode(f"{process}/root") + path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 PF_KTHREAD = 0x00200000  # linux/sched.h; the ninth field of /proc/PID/stat
