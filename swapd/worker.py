@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import os
+import select
 import signal
 import time
 from dataclasses import asdict, astuple
@@ -34,6 +35,7 @@ from swapd.stages.prune import find_leftovers
 
 REPORT_INTERVAL = 0.1  # seconds between two reports of the same stage's progress
 MOST_BROKEN_OFF = 3  # removals in a row that give way to a deployment; the next one does not
+QUIET = 1.0  # seconds without a request after which old releases are removed
 LOCK_PATIENCE = 3600.0  # a command that deploys to this site is waited for: the upload loses nothing
 
 
@@ -131,12 +133,17 @@ class Worker:
         self.recover()
         self._tidy()
         self._report(ready=True, sweeps=bool(find_leftovers(self._site)))
-        self._sweep(requests)
+        waiting = _find_descriptor(requests)
+        if waiting is not None:
+            self._sweep(waiting)
         for line in requests:
             self.take_up(json.loads(line))
             if self._is_cancelled:
                 return
-            self._sweep(requests)
+            if waiting is not None:
+                self._sweep(waiting)
+        if waiting is None:
+            self._sweep(None)
 
     def _tidy(self) -> None:
         """Renames aside what a crash amid a prune, or amid an extraction, left: the first sweep takes it along."""
@@ -145,17 +152,32 @@ class Worker:
             with contextlib.suppress(Busy, Failed), locked(lock, "a deployment"):
                 prune_releases(self._site, self._context)
 
-    def _sweep(self, requests: TextIO) -> None:
-        """Gives way to the next request, but not for ever: the disk must not fill while one follows the other."""
-        try:
-            wanted = None if self._broken_off >= MOST_BROKEN_OFF else requests.fileno()
-        except io.UnsupportedOperation:
+    def _sweep(self, wanted: int | None) -> None:
+        """Gives way to the next request, but not for ever: the disk must not fill while one follows the other.
+
+        Nor does it begin when that is about to come: an extraction right after a removal takes several times as long.
+        """
+        if self._broken_off >= MOST_BROKEN_OFF:
             wanted = None
+        if wanted is not None and find_leftovers(self._site):
+            poll = select.poll()
+            poll.register(wanted, select.POLLIN)
+            if poll.poll(QUIET * 1000):
+                self._broken_off += 1
+                return
         if sweep(self._site, self._context, wanted):
             self._broken_off = 0
             self._report(swept=True)
         else:
             self._broken_off += 1
+
+
+def _find_descriptor(requests: TextIO) -> int | None:
+    """What can be waited for; None where all requests are there from the beginning."""
+    try:
+        return requests.fileno()
+    except io.UnsupportedOperation:
+        return None
 
 
 def work(site: Site, layout: Layout) -> None:

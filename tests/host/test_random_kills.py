@@ -114,6 +114,7 @@ def expected_warnings() -> Expected:
     ):
         expected.warning(MESSAGE=message)
     expected.warning(MESSAGE_ID=journal.RECOVERED)
+    expected.warning(MESSAGE_ID=journal.WATCH_REBUILT)
     expected.warning(MESSAGE_ID=journal.RESUMED_LEFTOVER)
     for problem in FORGIVEN:
         expected.warning(SWAPD_OUTCOME="failed", SWAPD_PROBLEM=problem)

@@ -97,6 +97,7 @@ class TestFuse:
         beneath.mkdir()
         with fuse(beneath, incoming) as program:
             daemon = start_hasty_daemon(scratch)
+            daemon.wait_status("no release yet")  # the first look is over: what hangs amid one is another matter
             program.send_signal(signal.SIGSTOP)
             daemon.wait_status("shop", "does not answer")
             drop(one, blog)

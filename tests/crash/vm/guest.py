@@ -143,11 +143,20 @@ class Site:
         """What is live, and what is kept according to swapd's record."""
         kept = {}
         try:
-            kept = {name: read_mark(self.releases / name) for name in self.read_record().get("previous", [])}
+            kept = {name: self._read_kept(name) for name in self.read_record().get("previous", [])}
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             kept = {"record": f"[{error!r}]"}
         path = read_mark(self.live) if os.path.lexists(self.live) else "nothing"
         return {"live": self.read_live(), "path": path, "kept": kept}
+
+    def _read_kept(self, name: str) -> str:
+        """The mark of a kept release; where a rollback to it was cut short, under the name that it has meanwhile."""
+        place = self.releases / name
+        if place.is_dir():
+            return read_mark(place)
+        others = [other for other in (*self.releases.glob(".staged-*"), self.live) if other.is_dir()]
+        wanted = f"{self.name}-by-hand" if name.startswith("adopted@") else name.partition("@")[0]
+        return wanted if wanted in map(read_mark, others) else "nothing"
 
 
 class Uploader:
