@@ -35,7 +35,7 @@ from swapd.stages.prune import find_leftovers
 
 REPORT_INTERVAL = 0.1  # seconds between two reports of the same stage's progress
 MOST_BROKEN_OFF = 3  # removals in a row that give way to a deployment; the next one does not
-QUIET = 1.0  # seconds without a request after which old releases are removed
+QUIET = 0.2  # seconds without a request after which old releases are removed: the next one takes a few milliseconds
 LOCK_PATIENCE = 3600.0  # a command that deploys to this site is waited for: the upload loses nothing
 
 

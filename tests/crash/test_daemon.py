@@ -66,6 +66,7 @@ class Field:
         wait_until(lambda: not (self.incoming / self.new.name).exists(), "the upload's removal")
         assert texts(self.scratch.live()) == self.content
         assert self.httpd.is_running()
+        wait_until(lambda: not leftovers(self.scratch.releases()), "what was set aside to be removed")
         for name in ("stop", "kill"):  # whatever runs ends in order; then nothing changes any more
             for daemon in self.scratch.daemons:
                 if daemon.is_alive() and name == "stop":
