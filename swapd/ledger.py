@@ -165,9 +165,16 @@ class Ledger:
         That it is told is noted at once, in place, because the moment between the two must be as short as it can be.
         """
         if not self.deployment.starts:
-            self.context.emit(events.deployment_started(self.deployment))
-            self.deployment = replace(self.deployment, starts=1)
-            self._degrading("the record", lambda: records.note_start(self.context.layout, self.deployment))
+            started = events.deployment_started(self.deployment)
+            try:
+                with records.noting_start(self.context.layout, self.deployment):
+                    self.deployment = replace(self.deployment, starts=1)
+                    self.context.emit(started)
+            except OSError as error:
+                if not self.deployment.starts:
+                    self.deployment = replace(self.deployment, starts=1)
+                    self.context.emit(started)
+                self.context.emit(events.degraded(f"the record: {error.filename}: {error.strerror}", self.site.name))
 
     def intend(self, swaps: tuple[SwapIntent, ...]) -> None:
         """After this a crash during the swap can be told from one before it. Raises as ``begin``."""

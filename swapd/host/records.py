@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,15 +63,21 @@ def write_deployment(layout: Layout, deployment: Deployment, *, through: bool = 
     write_document(path, deployment.document(), through=through)
 
 
-def note_start(layout: Layout, deployment: Deployment) -> None:
-    """Sets ``starts`` to 1 in the record: a byte in place, which no crash tears."""
+@contextlib.contextmanager
+def noting_start(layout: Layout, deployment: Deployment) -> Iterator[None]:
+    """Right after the block, ``starts`` is 1 in the record: a byte in place, which no crash tears.
+
+    All that can be done before it is, for the moment in between to be a single system call. Raises ``OSError``.
+    """
     path = layout.deployments(deployment.site) / f"{deployment.id}.toml"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return  # it could not be written either
+        yield  # it could not be written either
+        return
     with closing_descriptor(descriptor):
         place = os.read(descriptor, 1 << 20).find(b"\nstarts = 0\n")
+        yield
         if place >= 0:
             os.pwrite(descriptor, b"1", place + len("\nstarts = "))
 
