@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -142,5 +143,8 @@ def _status(pid: int, key: str) -> int:
 
 def _instances(pid: int) -> int:
     directory = f"/proc/{pid}/fd"
-    links = [os.readlink(f"{directory}/{number}") for number in os.listdir(directory)]
+    links = []
+    for number in os.listdir(directory):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            links.append(os.readlink(f"{directory}/{number}"))
     return sum(link == "anon_inode:inotify" for link in links)
