@@ -66,18 +66,50 @@ def overlay(lower: Path, place: Path, options: str = "") -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", place], check=True)
 
 
+class Faults:
+    """What a filesystem fails by; a call, an error's number, and a pattern for the paths below its mount point."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.mend()
+
+    def set(self, *faults: tuple[str, int, str]) -> None:
+        """These and no others, from now on: calls by the names that ``through.c`` has for them."""
+        temporary = self.path.with_suffix(".new")
+        temporary.write_text("".join(f"{call} {error} {pattern}\n" for call, error, pattern in faults))
+        temporary.rename(self.path)
+
+    def mend(self) -> None:
+        self.set()
+
+
+@contextlib.contextmanager
+def failing(place: Path) -> Iterator[Faults]:
+    """A FUSE filesystem on ``place``, which is made, that fails whenever it is told to."""
+    place.mkdir(parents=True)
+    faults = Faults(place.with_name(f"{place.name}.faults"))
+    with _through("honest", place, faults.path):
+        yield faults
+
+
 @contextlib.contextmanager
 def lying(kind: str, place: Path) -> Iterator[Path]:
-    """A FUSE filesystem on ``place``, which is made, that lies about exchanges: see ``lying.c`` for the kinds."""
-    source, program = place.with_name(f"{place.name}.source"), place.with_name("lying")
+    """A FUSE filesystem on ``place``, which is made, that lies about exchanges: see ``through.c`` for the kinds."""
+    with _through(kind, place):
+        yield place
+
+
+@contextlib.contextmanager
+def _through(kind: str, place: Path, *faults: Path) -> Iterator[None]:
+    source, program = place.with_name(f"{place.name}.source"), place.with_name("through")
     for directory in (source, place):
         directory.mkdir(parents=True, exist_ok=True)
-    command = ["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-I/usr/include/fuse3", HERE / "lying.c", "-lfuse3"]
+    command = ["cc", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-I/usr/include/fuse3", HERE / "through.c", "-lfuse3"]
     subprocess.run([*command, "-o", program], check=True)
-    with subprocess.Popen([program, kind, source, place]) as server:
+    with subprocess.Popen([program, kind, source, place, *faults]) as server:
         wait_until(lambda: os.path.ismount(place) or server.poll() is not None, "the filesystem to be mounted")
         assert server.poll() is None
         try:
-            yield place
+            yield
         finally:
             subprocess.run(["umount", "--lazy", place], check=True)

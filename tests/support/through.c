@@ -1,16 +1,20 @@
-/* A FUSE filesystem that shows a directory, and lies when it is asked to exchange two names.
+/* A FUSE filesystem that shows a directory, and lies when it is asked to exchange two names, or fails as it is told to.
  *
- *     lying plain|nothing|hidden|honest SOURCE MOUNTPOINT
+ *     through plain|nothing|hidden|honest SOURCE MOUNTPOINT [FAULTS]
  *
  * plain: the target is destroyed, and the source renamed to its name; nothing: nothing is done; hidden: nor is it, and
  * the inodes are numbered by libfuse, which believes in the exchange, as the kernel does. All are reported as done:
  * there are libraries below real filesystems that do not look at the flags of a rename.
+ *
+ * FAULTS is a file that is read at each call, with lines of: the call (getattr, readdir, open, ...), the number of its
+ * error, and a pattern of fnmatch(3) for the path below MOUNTPOINT.
  */
 #define FUSE_USE_VERSION 31
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <ftw.h>
 #include <fuse.h>
 #include <limits.h>
@@ -21,7 +25,28 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-static const char *source, *kind;
+static const char *source, *kind, *faults;
+
+/* The error that the call has for this path; 0 for none. */
+static int fault(const char *call, const char *path) {
+    FILE *lines = faults == NULL ? NULL : fopen(faults, "r");
+    char name[32], pattern[256];
+    int error, found = 0;
+    while (lines != NULL && found == 0 && fscanf(lines, "%31s %d %255s", name, &error, pattern) == 3)
+        if (strcmp(name, call) == 0 && fnmatch(pattern, path, 0) == 0)
+            found = error;
+    if (lines != NULL)
+        fclose(lines);
+    return found;
+}
+
+/* Ends the calling function, which is fs_CALL, where it is to fail. */
+#define FAIL(path)                                                                                                     \
+    do {                                                                                                               \
+        int error_ = fault(__func__ + strlen("fs_"), path);                                                            \
+        if (error_ != 0)                                                                                               \
+            return -error_;                                                                                            \
+    } while (0)
 
 /* The path below the source, in a buffer of the calling thread's own; three, for calls with two names. */
 static const char *real(const char *path) {
@@ -41,6 +66,7 @@ static int made(int result, const char *path) {
 }
 
 static int fs_getattr(const char *path, struct stat *status, struct fuse_file_info *info) {
+    FAIL(path);
     (void)info;
     return done(lstat(real(path), status));
 }
@@ -55,6 +81,7 @@ static int fs_readlink(const char *path, char *buffer, size_t size) {
 
 static int fs_readdir(const char *path, void *buffer, fuse_fill_dir_t fill, off_t offset, struct fuse_file_info *info,
                       enum fuse_readdir_flags flags) {
+    FAIL(path);
     (void)offset, (void)info, (void)flags;
     DIR *directory = opendir(real(path));
     if (directory == NULL)
@@ -71,6 +98,7 @@ static int remove_one(const char *path, const struct stat *status, int type, str
 }
 
 static int fs_rename(const char *from, const char *to, unsigned flags) {
+    FAIL(to);
     const char *old = real(from), *new = real(to);
     if (flags == 0 || strcmp(kind, "honest") == 0)
         return done(renameat2(AT_FDCWD, old, AT_FDCWD, new, flags));
@@ -82,6 +110,7 @@ static int fs_rename(const char *from, const char *to, unsigned flags) {
 }
 
 static int fs_mkdir(const char *path, mode_t mode) {
+    FAIL(path);
     const char *name = real(path);
     return made(mkdir(name, mode), name);
 }
@@ -92,7 +121,10 @@ static int fs_symlink(const char *target, const char *path) {
 }
 
 static int fs_rmdir(const char *path) { return done(rmdir(real(path))); }
-static int fs_unlink(const char *path) { return done(unlink(real(path))); }
+static int fs_unlink(const char *path) {
+    FAIL(path);
+    return done(unlink(real(path)));
+}
 static int fs_link(const char *from, const char *to) { return done(link(real(from), real(to))); }
 static int fs_statfs(const char *path, struct statvfs *status) { return done(statvfs(real(path), status)); }
 
@@ -112,17 +144,20 @@ static int fs_utimens(const char *path, const struct timespec times[2], struct f
 }
 
 static int fs_truncate(const char *path, off_t size, struct fuse_file_info *info) {
+    FAIL(path);
     (void)info;
     return done(truncate(real(path), size));
 }
 
 static int fs_open(const char *path, struct fuse_file_info *info) {
+    FAIL(path);
     int descriptor = open(real(path), info->flags);
     info->fh = (uint64_t)descriptor;
     return descriptor == -1 ? -errno : 0;
 }
 
 static int fs_create(const char *path, mode_t mode, struct fuse_file_info *info) {
+    FAIL(path);
     const char *name = real(path);
     int descriptor = open(name, info->flags, mode);
     info->fh = (uint64_t)descriptor;
@@ -130,11 +165,13 @@ static int fs_create(const char *path, mode_t mode, struct fuse_file_info *info)
 }
 
 static int fs_read(const char *path, char *buffer, size_t size, off_t offset, struct fuse_file_info *info) {
+    FAIL(path);
     (void)path;
     return done(pread((int)info->fh, buffer, size, offset));
 }
 
 static int fs_write(const char *path, const char *buffer, size_t size, off_t offset, struct fuse_file_info *info) {
+    FAIL(path);
     (void)path;
     return done(pwrite((int)info->fh, buffer, size, offset));
 }
@@ -145,12 +182,21 @@ static int fs_release(const char *path, struct fuse_file_info *info) {
 }
 
 static int fs_fsync(const char *path, int only_data, struct fuse_file_info *info) {
+    FAIL(path);
     (void)path, (void)only_data;
     return done(fsync((int)info->fh));
 }
 
+static int fs_fsyncdir(const char *path, int only_data, struct fuse_file_info *info) {
+    (void)only_data, (void)info;
+    FAIL(path);
+    return 0;
+}
+
 static void *fs_init(struct fuse_conn_info *connection, struct fuse_config *config) {
     (void)connection;
+    if (faults != NULL)
+        config->attr_timeout = config->entry_timeout = 0; /* each call comes here */
     config->use_ino = strcmp(kind, "hidden") != 0; /* the inodes are those of the source */
     return NULL;
 }
@@ -161,14 +207,15 @@ static const struct fuse_operations operations = {
     .symlink = fs_symlink,   .link = fs_link,       .statfs = fs_statfs,     .chmod = fs_chmod,
     .chown = fs_chown,       .utimens = fs_utimens, .truncate = fs_truncate, .create = fs_create,
     .open = fs_open,         .read = fs_read,       .write = fs_write,       .release = fs_release,
-    .fsync = fs_fsync,
+    .fsync = fs_fsync,       .fsyncdir = fs_fsyncdir,
 };
 
 int main(int count, char **words) {
-    if (count != 4)
+    if (count != 4 && count != 5)
         return 2;
     kind = words[1];
     source = words[2];
+    faults = words[4];
     umask(0);
     char *arguments[] = {words[0], "-f", "-o", "allow_other,default_permissions", words[3], NULL};
     return fuse_main(5, arguments, &operations, NULL);
