@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import logging
@@ -11,7 +12,6 @@ import signal
 import time
 from collections import deque
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,15 +26,13 @@ from swapd.host.watcher import Watcher
 from swapd.ledger import Context
 from swapd.model import events
 from swapd.model.config import Site
-from swapd.model.control import is_control
 from swapd.model.errors import ConfigurationError, Failed
 from swapd.model.layout import Layout
-from swapd.model.record import Marker, now
-from swapd.model.release import Fingerprint, Outcome, SiteName, Upload, is_tarball, printable
+from swapd.model.record import now
+from swapd.model.release import Fingerprint, Outcome, SiteName, Upload, printable
 from swapd.model.status import status_line
 from swapd.recover import resume
 from swapd.stages.arrive import look
-from swapd.stages.mark import remove_pending_marker, remove_stale_marker, write_marker
 
 log = logging.getLogger(__name__)
 
@@ -128,9 +126,11 @@ class Daemon:
         for desk in self._desks.values():
             with self._keeping(desk):
                 if present >= desk.looks_at:
-                    with desk.looking():
+                    with desk.looking.earned():
                         self._look(desk, present, silent)
                 self._tend(desk, present)
+                if desk.notices.are_due:  # once the worker has something to do
+                    self._write_notices(desk)
         if present >= self._rescan_at:
             self._rescan_at = present + RESCAN
             self._look_after()
@@ -139,7 +139,7 @@ class Daemon:
         self._tell()
         self._wait(self._patience())
 
-    @contextmanager
+    @contextlib.contextmanager
     def _keeping(self, desk: SiteDesk) -> Iterator[None]:
         """What goes wrong with one site, through a fault of ours too, must not end the daemon of the others."""
         try:
@@ -207,9 +207,8 @@ class Daemon:
         desk.queue = deque(self._refreshed(desk, ready))
         desk.queue.extend(upload for upload in ready if upload.file_name not in known)
         desk.weigh_arrivals()
-        desk.gone += gone
+        desk.notices.gather(desk.arrivals, gone)
         desk.read_live()  # which a command may have changed
-        self._mark_waiting(desk)
 
     def _lose(self, desk: SiteDesk, why: str) -> None:
         """The drop directory cannot be looked at, which is said when it becomes so."""
@@ -223,21 +222,11 @@ class Daemon:
         latest = {upload.file_name: upload for upload in ready}
         return [latest[upload.file_name] for upload in desk.queue if upload.file_name in latest]
 
-    def _mark_waiting(self, desk: SiteDesk) -> None:
-        """A pending marker for each tarball that has to wait, and none for one that went away meanwhile."""
-        waiting = desk.arrivals.waiting()
+    def _write_notices(self, desk: SiteDesk) -> None:
+        """A pending marker for some of those that have to wait and have none, and none for what went away."""
         current = desk.current.file_name if desk.current else None
         try:
-            for name, reason in waiting.items():
-                if (is_tarball(name) or is_control(name)) and name != current and desk.marked.get(name) != reason:
-                    desk.marked[name] = reason
-                    write_marker(desk.site.incoming, name, Marker(Outcome.PENDING, reason, desk.site.name, now()))
-            for name in desk.gone:
-                remove_stale_marker(desk.site.incoming, name)
-            desk.gone.clear()
-            for name in [name for name in desk.marked if name not in waiting and name != current]:
-                del desk.marked[name]
-                remove_pending_marker(desk.site.incoming, name)
+            desk.notices.write_some(desk.site, desk.arrivals, current)
         except OSError as error:
             self._log.emit(events.degraded(f"a marker in {desk.site.incoming}: {error.strerror}", desk.site.name))
 
@@ -255,6 +244,8 @@ class Daemon:
         desk.hand_over()
 
     def _patience(self) -> float:
+        if any(desk.notices.are_due for desk in self._desks.values()):
+            return 0.0
         present = time.monotonic()
         waits = [desk.looks_at - present for desk in self._desks.values()]
         waits += [
@@ -346,7 +337,10 @@ class Daemon:
             else:
                 self._take_outcome(desk, upload, report)
             desk.read_live()
-            desk.look_at = 0.0
+            # As long as others wait, there is nothing to see but that this one is gone, and a look after each of them
+            # would take the longer the more they are. What else happens meanwhile is an event.
+            if not desk.queue or "waits" in report or report["is_retried"]:
+                desk.look_at = 0.0
 
     @staticmethod
     def _take_outcome(desk: SiteDesk, upload: Upload, report: dict[str, Any]) -> None:
@@ -357,6 +351,9 @@ class Daemon:
             claimed = Fingerprint(*report["fingerprint"]) if report["fingerprint"] else upload.fingerprint
             desk.arrivals.answer(replace(upload, fingerprint=claimed))
             desk.note_needed(upload, report["needed"])
+            # Its worker has said more; and should an upload of this name come again, it is said anew that it waits.
+            with contextlib.suppress(OSError):
+                desk.notices.write(desk.site, desk.arrivals, upload.file_name)
         is_bad = report["outcome"] in (Outcome.REJECTED.value, Outcome.FAILED.value)
         desk.trouble = f"{printable(upload.file_name)} {report['outcome']}: {report['reason']}" if is_bad else ""
 

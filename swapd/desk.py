@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from swapd import worker
 from swapd.host import records
 from swapd.host.coprocess import Coprocess
+from swapd.host.leisure import Leisure
 from swapd.host.room import read_room
 from swapd.host.routes import is_route_lost
 from swapd.ledger import is_retried
@@ -25,11 +25,10 @@ from swapd.model.release import DeploymentId, Outcome, ReleaseId, SiteName, Uplo
 from swapd.model.room import RoomNeeded
 from swapd.model.status import SiteStatus
 from swapd.model.turns import Superseded, choose_turn, find_passed
+from swapd.notices import Notices
 from swapd.rebuild import has_traces
 from swapd.stages.arrive import Answer, Arrivals
 from swapd.stages.prune import ASIDE, find_leftovers
-
-LEISURE = 9.0  # between two looks at a drop directory, for one that a look takes
 
 
 class SiteDesk:
@@ -64,10 +63,9 @@ class SiteDesk:
         self._live_written = -1
         self._untold = ""  # why it is not known what is live
         self.look_at = 0.0  # of time.monotonic(): when to look at the drop directory, as soon as that may be
-        self._rests_until = 0.0
+        self.looking = Leisure()
         self.buffer = b""
-        self.gone: list[str] = []  # names of answered uploads that their owners removed
-        self.marked: dict[str, str] = {}  # why each upload that has a pending marker of ours waits
+        self.notices = Notices()
         self.read_live()
         self._live_upload = self._find_live_upload()
 
@@ -84,17 +82,7 @@ class SiteDesk:
     @property
     def looks_at(self) -> float:
         """When its drop directory is looked at next, of time.monotonic()."""
-        return max(self.look_at, self._rests_until)
-
-    @contextlib.contextmanager
-    def looking(self) -> Iterator[None]:
-        """A look: the next one comes after nine times as long, so that a crowd of uploads is not stared at."""
-        begin = time.monotonic()
-        try:
-            yield
-        finally:
-            end = time.monotonic()
-            self._rests_until = end + LEISURE * (end - begin)
+        return max(self.look_at, self.looking.until)  # a crowd of uploads is not stared at
 
     def find_crashed(self) -> None:
         """Sees whether somebody, perhaps a command, left a deployment without outcome; cheap where nothing changed."""
@@ -130,6 +118,7 @@ class SiteDesk:
         if self.is_recovering:  # which may have ended the last attempt at an upload that crashes its worker
             self.is_recovering = False
             self.arrivals = self._new_arrivals()
+            self.notices.postpone()
             self.queue.clear()
             self.look_at = 0.0
             self.read_live()
@@ -221,6 +210,8 @@ class SiteDesk:
             self.retire_worker()
 
     def _give(self, upload: Upload, **order: str) -> None:
+        with contextlib.suppress(OSError):  # the worker says it when it cannot write its own either
+            self.notices.write(self.site, self.arrivals, upload.file_name)
         self.queue.remove(upload)
         self.current = upload
         if self.worker is not None:
@@ -241,7 +232,7 @@ class SiteDesk:
             self.superseded = Superseded(release, find_passed(self.queue, upload))
 
     def status(self) -> SiteStatus:
-        waiting = len(self.arrivals.waiting()) - (self.current is not None)
+        waiting = self.arrivals.count - (self.current is not None)
         trouble = ", ".join(filter(None, (self.lost, self.trouble)))
         return SiteStatus(self.site.name, self.live, self.stage, self.fraction, max(waiting, 0), trouble)
 

@@ -61,10 +61,16 @@ class _Flag(FileSystemEventHandler):
             self._count()
 
     def _is_ours(self, event: FileSystemEvent) -> bool:
-        """Whether swapd has made or removed the entry itself: a look at each of its markers would find nothing new."""
+        """Whether swapd has made or removed the entry itself: a look at each of its markers would find nothing new.
+
+        Nor would one when it sets aside what is live: after each of a crowd it would see all the others once more.
+        """
         paths = (event.src_path, getattr(event, "dest_path", ""))
         names = [os.path.basename(os.fsdecode(path)) for path in paths if path]
-        return all((name.startswith(OWN) and name != NEWS) or name.endswith(MARKER_SUFFIXES) for name in names)
+        own = [name.startswith(OWN) and name != NEWS for name in names]
+        return any(own[-1:]) or all(
+            is_own or name.endswith(MARKER_SUFFIXES) for name, is_own in zip(names, own, strict=True)
+        )
 
 
 class Watch:

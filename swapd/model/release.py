@@ -128,9 +128,14 @@ def printable(text: str, limit: int = 200) -> str:
     Control characters, line and paragraph separators, format characters (such as those that turn the writing
     direction) and undecodable bytes are escaped; what is longer than ``limit`` characters is cut.
     """
-    escaped = "".join(
-        character if character == " " or unicodedata.category(character)[0] not in "CZ" else ascii(character)[1:-1]
-        for character in text
+    # What is printable for Python is what we call so: neither a separator nor of the others, but for the space.
+    escaped = (
+        text
+        if text.isprintable()
+        else "".join(
+            character if character == " " or unicodedata.category(character)[0] not in "CZ" else ascii(character)[1:-1]
+            for character in text
+        )
     )
     return escaped if len(escaped) <= limit else escaped[:limit] + "…"
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 
 from swapd.model.config import Queue
-from swapd.model.release import ReleaseId, Upload, is_tarball
+from swapd.model.release import Fingerprint, ReleaseId, Upload, is_tarball
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ def choose_turn(queue: Sequence[Upload], policy: Queue) -> Turn:
     With ``latest`` the tarball that came last, before those that it passes over: should it be rejected or fail, they
     have lost nothing. Tarballs on two sides of a control file are not weighed against each other.
     """
-    run = list(takewhile(lambda upload: is_tarball(upload.file_name), queue))
-    if policy is Queue.ALL or not run:
+    if policy is Queue.ALL or not is_tarball(queue[0].file_name):
         return Turn(queue[0])
+    run = list(takewhile(lambda upload: is_tarball(upload.file_name), queue))
     newest = max(run, key=arrival)
     return Turn(newest, tuple(upload for upload in run if upload is not newest))
 
@@ -47,8 +47,13 @@ class Superseded:
 
     release: ReleaseId | None = None
     uploads: tuple[Upload, ...] = ()
+    _known: frozenset[tuple[str, Fingerprint | None]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._known = frozenset((upload.file_name, upload.fingerprint) for upload in self.uploads)
 
     def find(self, queue: Iterable[Upload]) -> Upload | None:
         """One of those that wait and are superseded, as they are still."""
-        known = {(upload.file_name, upload.fingerprint) for upload in self.uploads}
-        return next((upload for upload in queue if (upload.file_name, upload.fingerprint) in known), None)
+        if not self._known:  # which is asked before every turn, of a queue that may be long
+            return None
+        return next((upload for upload in queue if (upload.file_name, upload.fingerprint) in self._known), None)

@@ -204,6 +204,20 @@ class Arrivals:
         """Why each upload waits, by name; also those that are ready."""
         return {name: waiting.reason for name, waiting in self._waiting.items()}
 
+    def reason(self, name: str) -> str | None:
+        """Why the upload of this name waits; None where none does."""
+        waiting = self._waiting.get(name)
+        return None if waiting is None else waiting.reason
+
+    def has(self, name: str) -> bool:
+        """Whether an upload of this name waits or was answered, as far as the last look could tell."""
+        return name in self._waiting or recorded_name(name) in self._answered
+
+    @property
+    def count(self) -> int:
+        """How many wait, also of those that are ready."""
+        return len(self._waiting)
+
     @property
     def next_look(self) -> float | None:
         """Seconds after which something may become ready without an event, from the last ``update``; None for never."""

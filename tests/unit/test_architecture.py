@@ -17,7 +17,7 @@ ROOMS = [
     {"verbs"},
     {"commands"},
     {"checks", "demo", "packing"},
-    {"daemon", "desk"},
+    {"daemon", "desk", "notices"},
     {"worker"},
     {"deploy", "rollback", "recover", "retention", "adopt", "rebuild"},
     {"ledger"},
