@@ -179,11 +179,12 @@ class Daemon:
         for desk in self._desks.values():
             if is_new:
                 desk.look_at = 0.0
-            if desk.worker is None:
-                desk.find_crashed()
-                desk.find_leftovers()
-            if desk.retry_where_room_is():
-                desk.look_at = 0.0
+            with self._keeping(desk):
+                if desk.worker is None:
+                    desk.find_crashed()
+                    desk.find_leftovers()
+                if desk.retry_where_mended() or desk.retry_where_room_is():
+                    desk.look_at = 0.0
 
     def _look(self, desk: SiteDesk, present: float, silent: Collection[Path]) -> None:
         if desk.site.incoming in self._watch.missing:
@@ -227,8 +228,11 @@ class Daemon:
         current = desk.current.file_name if desk.current else None
         try:
             desk.notices.write_some(desk.site, desk.arrivals, current)
+            desk.unmarked = ""
         except OSError as error:
-            self._log.emit(events.degraded(f"a marker in {desk.site.incoming}: {error.strerror}", desk.site.name))
+            said, desk.unmarked = desk.unmarked, f"a marker in {desk.site.incoming}: {error.strerror}"
+            if desk.unmarked != said:
+                self._log.emit(events.degraded(desk.unmarked, desk.site.name))
 
     def _tend(self, desk: SiteDesk, present: float) -> None:
         """Starts a worker where there is work for one, and keeps it busy."""

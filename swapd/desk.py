@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from swapd import worker
 from swapd.host import records
 from swapd.host.coprocess import Coprocess
+from swapd.host.files import is_writable
 from swapd.host.leisure import Leisure
 from swapd.host.room import read_room
 from swapd.host.routes import is_route_lost
@@ -51,9 +52,11 @@ class SiteDesk:
         self.must_recover = False
         self.is_recovering = False
         self._deployments_mtime = 0
+        self._is_unfinished = False  # some deployment, when its record was looked for last
+        self._unread = ""  # why the records cannot be read
         self.find_crashed()
         self._left: list[str] = []  # by whoever removed old releases last, and could not remove these
-        self.must_recover = self.must_recover or bool(find_leftovers(site)) or is_route_lost(site)
+        self.must_recover = self.must_recover or bool(find_leftovers(site)) or self._is_route_lost()
         self.not_before = 0.0
         self.stage = ""
         self.fraction: float | None = None
@@ -66,14 +69,21 @@ class SiteDesk:
         self.looking = Leisure()
         self.buffer = b""
         self.notices = Notices()
+        self.unmarked = ""  # why not all of them could be written
         self.read_live()
         self._live_upload = self._find_live_upload()
+
+    def _is_route_lost(self) -> bool:
+        try:
+            return is_route_lost(self.site)
+        except OSError:
+            return True  # whoever recovers says what is wrong
 
     def _find_live_upload(self) -> tuple[ReleaseId, Upload] | None:
         """The upload of the release that is live, as it was; None where that is none that was dropped."""
         if self.live is None or self.site.queue is Queue.ALL:
             return None
-        for item in records.read_deployments(self._layout, self.site.name, self.live.deployment):
+        for item in _read_deployments(self._layout, self.site.name, self.live.deployment):
             if item.id == self.live.deployment and item.is_dropped and item.kind is Kind.DEPLOYMENT:
                 upload = Upload(self.site.incoming, item.file_name, True, fingerprint=item.fingerprint)
                 return self.live.release, upload
@@ -88,11 +98,17 @@ class SiteDesk:
         """Sees whether somebody, perhaps a command, left a deployment without outcome; cheap where nothing changed."""
         try:
             mtime = self._layout.deployments(self.site.name).stat().st_mtime_ns
+            if mtime != self._deployments_mtime and self.current is None:
+                self._is_unfinished = bool(records.find_unfinished(self._layout, self.site.name))
+                self.must_recover = self._is_unfinished or self._is_damaged()
+                self._deployments_mtime = mtime
+            self._unread = ""
         except FileNotFoundError:
             return
-        if mtime != self._deployments_mtime and self.current is None:
-            self._deployments_mtime = mtime
-            self.must_recover = self._is_damaged() or bool(records.find_unfinished(self._layout, self.site.name))
+        except (Failed, OSError) as error:
+            # Once: the worker that recovers says it in the journal.
+            self.must_recover |= not self._unread
+            self._unread = _explain(error)
 
     def _is_damaged(self) -> bool:
         """Whether a record is to be rebuilt; one that a newer version wrote is for the next deployment to refuse."""
@@ -100,6 +116,21 @@ class SiteDesk:
             return bool(records.find_damaged(self._layout, self.site.name))
         except Failed:
             return False
+
+    def retry_where_mended(self) -> bool:
+        """Has done what could not be written when its deployment ended, once it can be; whether so.
+
+        That are records, and markers. A deployment that failed, and whose record could not be written, is made again.
+        """
+        kept = []
+        with contextlib.suppress(Failed):
+            kept = records.read_kept_deployments(self._layout, self.site.name)
+        place = self._layout.deployments(self.site.name) if kept else self.site.incoming
+        if not (kept or self._is_unfinished) or self.worker is not None or not is_writable(place):
+            return False
+        self._retry(kept)
+        self.must_recover = True
+        return True
 
     def find_leftovers(self) -> None:
         """Sees whether old releases are on their way out and nobody removes them; those that cannot be, count once."""
@@ -148,7 +179,10 @@ class SiteDesk:
 
         Not what was rejected, nor what waits for room, which is known; nor what ended its workers: it might end more.
         """
-        for deployment in _answered(self._layout, self.site.name):
+        self._retry(_answered(self._layout, self.site.name))
+
+    def _retry(self, deployments: Iterable[Deployment]) -> None:
+        for deployment in deployments:
             is_failed = deployment.outcome is Outcome.FAILED and deployment.problem != "crashed"
             if is_failed and deployment.needed is None and deployment.id not in self._void:
                 self._void.add(deployment.id)
@@ -170,7 +204,7 @@ class SiteDesk:
         """What the site's record says is live; cheap where nothing changed."""
         path = self._layout.site_record(self.site.name)
         try:
-            written = path.stat().st_mtime_ns if path.exists() else 0
+            written = _find_mtime(path)
             if written != self._live_written:
                 self._live_written = written  # also of one that cannot be read: it is rebuilt, or not, once
                 self.live = records.read_state(self._layout, self.site.name).live
@@ -178,8 +212,11 @@ class SiteDesk:
                 # Perhaps a site before its first deployment; perhaps one whose records are lost.
                 self.must_recover |= not written and has_traces(self.site, self._layout)
         except (Failed, OSError) as error:
-            self.trouble = self._untold = str(error)
-            self.must_recover |= isinstance(error, Failed) and error.problem == "bad-record"
+            self.trouble = self._untold = _explain(error)
+            if isinstance(error, Failed) and error.problem == "bad-record":
+                self.must_recover = True
+            else:
+                self._live_written = -1
 
     def retire_worker(self) -> None:
         """No further upload for the worker that runs: it ends after the one it has."""
@@ -233,14 +270,36 @@ class SiteDesk:
 
     def status(self) -> SiteStatus:
         waiting = self.arrivals.count - (self.current is not None)
-        trouble = ", ".join(filter(None, (self.lost, self.trouble)))
+        trouble = ", ".join(filter(None, (self.lost, self._unread, self.trouble)))
         return SiteStatus(self.site.name, self.live, self.stage, self.fraction, max(waiting, 0), trouble)
 
 
+def _explain(error: Failed | OSError) -> str:
+    return error.message if isinstance(error, Failed) else f"{error.filename}: {error.strerror}"
+
+
+def _find_mtime(path: Path) -> int:
+    """When the file was written, in nanoseconds; 0 where there is none. Raises ``OSError``."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _read_deployments(layout: Layout, site: SiteName, containing: str = "") -> list[Deployment]:
+    try:
+        return records.read_deployments(layout, site, containing)
+    except Failed:
+        return []
+
+
 def _answered(layout: Layout, site: SiteName) -> Iterator[Deployment]:
-    """The deployments of uploads that were rejected or failed as they are, by the newest record of each name."""
+    """The deployments of uploads that were rejected or failed as they are, by the newest record of each name.
+
+    None where the records cannot be read: then each upload waits until they can, and is looked at again.
+    """
     seen: set[str] = set()
-    for deployment in records.read_deployments(layout, site):
+    for deployment in _read_deployments(layout, site):
         if not deployment.is_dropped or deployment.file_name in seen:
             continue
         seen.add(deployment.file_name)

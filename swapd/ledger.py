@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from swapd.host import records
 from swapd.host.files import identify
+from swapd.host.refusals import PASSING
 from swapd.model import events
 from swapd.model.config import Mtime, Site
 from swapd.model.control import RollbackRequest
@@ -37,6 +38,7 @@ from swapd.model.release import (
     Stage,
     Tarball,
     Upload,
+    printable,
     recorded_name,
 )
 from swapd.model.room import NoRoom
@@ -78,6 +80,8 @@ class Ledger:
         self._unpaused = events.describe_pause(None)
         self._stage: Stage | None = None
         self._entered = time.monotonic()
+        self._is_kept = False  # the record, because it could not be written
+        self._is_done = True  # what is left to do for the uploader, once there is an outcome
 
     @classmethod
     def open(cls, site: Site, context: Context, upload: Upload, kind: Kind = Kind.DEPLOYMENT) -> Ledger:
@@ -141,14 +145,7 @@ class Ledger:
 
         Raises ``Failed`` (``cannot-record``) when it cannot be written down.
         """
-        crashed = next(
-            (
-                item
-                for item in records.read_deployments(self.context.layout, self.site.name, "crashed")
-                if item.file_name == self.deployment.file_name and item.digest == self.deployment.digest
-            ),
-            None,
-        )
+        crashed = self._find_crashed()
         if crashed is not None:
             self.deployment = replace(self.deployment, attempt=crashed.attempt % MAX_ATTEMPTS + 1)
         self._is_begun = True
@@ -158,6 +155,15 @@ class Ledger:
         finally:
             self.tell_start()
         self._mark(self.deployment)
+
+    def _find_crashed(self) -> Deployment | None:
+        """The last attempt at the same upload that ended without a word."""
+        try:
+            crashed = records.read_deployments(self.context.layout, self.site.name, "crashed")
+        except Failed:  # whoever writes the record says what is wrong
+            return None
+        mine = self.deployment
+        return next((item for item in crashed if (item.file_name, item.digest) == (mine.file_name, mine.digest)), None)
 
     def tell_start(self) -> None:
         """The start record, once: after a crash between record and journal, recovery tells it.
@@ -174,7 +180,7 @@ class Ledger:
                 if not self.deployment.starts:
                     self.deployment = replace(self.deployment, starts=1)
                     self.context.emit(started)
-                self.context.emit(events.degraded(f"the record: {error.filename}: {error.strerror}", self.site.name))
+                self._degrade("the record", error)
 
     def intend(self, swaps: tuple[SwapIntent, ...]) -> None:
         """After this a crash during the swap can be told from one before it. Raises as ``begin``."""
@@ -208,8 +214,8 @@ class Ledger:
             raise Failed(
                 "cannot-record",
                 f"{self.context.layout.deployments(self.site.name)}: {error.strerror}",
-                "Nothing is swapped that is not written down first: make that directory writable and make room, then "
-                "touch the tarball. The live release and the upload are untouched.",
+                "Nothing is swapped that is not written down first: make that directory writable and make room. Then it "
+                "is taken up again by itself. The live release and the upload are untouched.",
             ) from error
 
     def enter(self, stage: Stage) -> None:
@@ -311,53 +317,71 @@ class Ledger:
             ended=now(),
             must_refresh=is_live_again and self.site.mtime is Mtime.RELEASE,
         )
-        self._degrading("the record", lambda: records.write_deployment(self.context.layout, self.deployment))
+        self._write_or_keep()
         return self.tell()
 
-    def tell(self) -> Deployment:
+    def _write_or_keep(self, *, through: bool = True) -> None:
+        """Writes the record of an outcome. What cannot be written where it belongs is kept until it can be.
+
+        So that an outcome that was told is not told otherwise by whoever finds the record as it was before.
+        """
+        layout = self.context.layout
+        try:
+            records.write_deployment(layout, self.deployment, through=through)
+        except OSError as error:
+            if not self._is_kept:
+                self._degrade("the record", error)
+            self._is_kept = True
+            self._degrading("keeping the record", lambda: records.keep_deployment(layout, self.deployment))
+
+    def tell(self, *, is_latest: bool = True) -> Deployment:
         """Tells the recorded outcome to journal and uploader, removes what is live, and closes the deployment.
 
         A rollback whose files are still to get new times is left for ``close``. Recovery goes on with it wherever a
-        crash cut it short. There is one journal record: that it is sent is noted right before, and not through to the
-        disk, because the moment between the two must be as short as it can be.
+        crash cut it short, or a fault of the host: what cannot be written now leaves the deployment open. Where it is
+        not the ``is_latest`` of its upload's name, the marker there tells of another. There is one journal record: that
+        it is sent is noted right before, and not through to the disk, because the moment between the two must be as
+        short as it can be.
         """
-        layout = self.context.layout
         if not self.deployment.is_told:
             self.deployment = replace(self.deployment, is_told=True)
-            self._degrading("the record", lambda: records.write_deployment(layout, self.deployment, through=False))
+            self._write_or_keep(through=False)
             self.context.emit(events.deployment_ended(self.deployment))
         marked = replace(self.deployment, outcome=Outcome.PENDING) if is_retried(self.deployment) else self.deployment
-        self._mark(marked)
+        self._is_done = not is_latest or self._mark(marked)
         if self.deployment.outcome in (Outcome.LIVE, Outcome.UNCHANGED) and not self.deployment.is_superseded:
-            self._remove_upload()
+            self._is_done &= self._remove_upload()
         if not self.deployment.must_refresh:
             self.close()
         return self.deployment
 
     def close(self) -> None:
-        """Nothing is left to do for the deployment, also after a crash."""
+        """Nothing is left to do for the deployment, also after a crash; unless its outcome could not be told."""
         layout = self.context.layout
         self._end_stage()
+        if not self._is_done:
+            return
         self.deployment = replace(self.deployment, is_closed=True, must_refresh=False)
         self._degrading("the record", lambda: records.write_deployment(layout, self.deployment))
         self._degrading("old records", lambda: records.forget_old_deployments(layout, self.site.name))
 
-    def _mark(self, deployment: Deployment) -> None:
-        if deployment.is_dropped:
-            marker = describe(deployment)
-            self._degrading("the marker", lambda: write_marker(self.site.incoming, self._file_name, marker))
+    def _mark(self, deployment: Deployment) -> bool:
+        if not deployment.is_dropped:
+            return True
+        marker = describe(deployment)
+        return self._degrading("the marker", lambda: write_marker(self.site.incoming, self._file_name, marker))
 
-    def _remove_upload(self) -> None:
+    def _remove_upload(self) -> bool:
         claimed, sidecars = self.deployment.fingerprint, self.deployment.sidecars
-        if self.deployment.is_dropped and claimed is not None:
-            self._degrading(
-                "the removal of the upload",
-                lambda: remove_upload(self.site.incoming, self._file_name, claimed, sidecars),
-            )
-            if any(sidecar.kind is SidecarKind.SUMS for sidecar in sidecars):
-                self._degrading(
-                    "the removal of SHA256SUMS", lambda: remove_sums(self.site.incoming, self._are_answered)
-                )
+        if not self.deployment.is_dropped or claimed is None:
+            return True
+        is_done = self._degrading(
+            "the removal of the upload",
+            lambda: remove_upload(self.site.incoming, self._file_name, claimed, sidecars),
+        )
+        if any(sidecar.kind is SidecarKind.SUMS for sidecar in sidecars):
+            self._degrading("the removal of SHA256SUMS", lambda: remove_sums(self.site.incoming, self._are_answered))
+        return is_done
 
     def _are_answered(self, digests: set[Digest]) -> bool:
         """Whether tarballs of all these digests have had an outcome; of more than are remembered, nobody knows."""
@@ -367,9 +391,17 @@ class Ledger:
             item.digest for item in records.read_deployments(self.context.layout, self.site.name) if item.ended
         }
 
-    def _degrading(self, what: str, write: Callable[[], object]) -> None:
-        """Does what must not change an outcome when it fails: that is said, and nothing else."""
+    def _degrading(self, what: str, write: Callable[[], object]) -> bool:
+        """Does what must not change an outcome when it fails: that is said. Whether there is no more to hope for."""
         try:
             write()
+        except Failed as error:
+            self.context.emit(events.degraded(f"{what}: {error.message}", self.site.name))
         except OSError as error:
-            self.context.emit(events.degraded(f"{what}: {error.filename}: {error.strerror}", self.site.name))
+            self._degrade(what, error)
+            return error.errno not in PASSING
+        return True
+
+    def _degrade(self, what: str, error: OSError) -> None:
+        message = f"{what}: {printable(str(error.filename))}: {error.strerror}"
+        self.context.emit(events.degraded(message, self.site.name))

@@ -49,24 +49,30 @@ class Notices:
 
     def write_some(self, site: Site, arrivals: Arrivals, current: str | None, most: int = AT_ONCE) -> None:
         """Says at most so much of what is due; nothing of ``current``, of which its worker speaks."""
-        self._is_stuck = True
+        self._is_stuck, failure = True, None
         for name in list(self._due)[:most]:
             del self._due[name]
             if name != current:
-                self.write(site, arrivals, name)
+                try:
+                    self.write(site, arrivals, name)
+                except OSError as error:  # of this one, which is due again at the next look; the others are not held up
+                    failure = error
         for name in list(self._gone)[:most]:
-            del self._gone[name]
             # Not what is said of another upload of this name, which has come, and perhaps been answered, since then.
             if name != current and not arrivals.has(name):
                 remove_stale_marker(site.incoming, name)
+            del self._gone[name]
+        if failure is not None:
+            raise failure
         self._is_stuck = False
 
     def write(self, site: Site, arrivals: Arrivals, name: str) -> None:
         """Says why this upload waits, if that is news; takes it back if it does not wait any more."""
         reason = arrivals.reason(name)
         if reason is None:
-            if self._said.pop(name, None) is not None:
+            if name in self._said:
                 remove_pending_marker(site.incoming, name)
+                del self._said[name]
         elif self._is_news(name, reason):
-            self._said[name] = reason
             write_marker(site.incoming, name, Marker(Outcome.PENDING, reason, site.name, now()))
+            self._said[name] = reason

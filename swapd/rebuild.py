@@ -43,8 +43,7 @@ def mend_records(site: Site, context: Context) -> None:
         context.emit(events.rebuilt(site.name, message))
     damaged = ""
     try:
-        if context.layout.site_record(site.name).exists():
-            records.read_state(context.layout, site.name)
+        if records.find_state(context.layout, site.name) is not None:
             return
     except Failed as error:
         if error.problem != "bad-record":
@@ -109,7 +108,7 @@ def _kept_releases(site: Site, deployments: Iterable[Deployment]) -> list[Releas
     """What stands among the releases under a release's name, the one that was live last first."""
     try:
         there = [ReleaseId(name) for name in os.listdir(site.releases) if is_release_id(name)]
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):  # and not because of a disk that fails
         return []
     was_live: dict[str, float] = {}
     for item in deployments:

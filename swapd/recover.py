@@ -54,7 +54,7 @@ def recover(site: Site, context: Context) -> None:
         with _explaining(site, f"what a crash left of deployment {deployment.id}"):
             ledger.tell_start()
             if deployment.outcome is not Outcome.PENDING:
-                ledger.tell()
+                ledger.tell(is_latest=_is_latest(context, deployment))
             elif _was_swapped(site, deployment):
                 _complete(site, ledger)
             else:
@@ -103,6 +103,16 @@ def _restore_route(site: Site, context: Context) -> None:
         lead(site, tree)
         message = f"{site.route.map} was lost; it names {tree or 'no release'} again"
         context.emit(events.recovered(site.name, message, None))
+
+
+def _is_latest(context: Context, deployment: Deployment) -> bool:
+    """Whether no upload of the same name has been taken up since."""
+    others = records.read_deployments(context.layout, deployment.site)
+    return all(
+        item.started <= deployment.started
+        for item in others
+        if item.is_dropped and item.file_name == deployment.file_name
+    )
 
 
 def _was_swapped(site: Site, deployment: Deployment) -> bool:

@@ -113,9 +113,10 @@ class Worker:
                 deployment = obey(self._site, upload, self._context, LOCK_PATIENCE)
         except NotComplete as waits:
             self._report(waits=upload.file_name, reason=waits.message)
-        except (Busy, Failed) as error:
-            self._emit(degraded(error.message, self._site.name))
-            self._report(waits=upload.file_name, reason=error.message)
+        except (Busy, Failed, OSError) as error:  # the last: not even the lock can be had
+            reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error.message
+            self._emit(degraded(reason, self._site.name))
+            self._report(waits=upload.file_name, reason=reason)
         else:
             self._report(
                 ended=upload.file_name,
@@ -149,7 +150,7 @@ class Worker:
         """Renames aside what a crash amid a prune, or amid an extraction, left: the first sweep takes it along."""
         lock = self._context.layout.site_lock(self._site.name)
         if find_leftovers(self._site):
-            with contextlib.suppress(Busy, Failed), locked(lock, "a deployment"):
+            with contextlib.suppress(Busy, Failed, OSError), locked(lock, "a deployment"):
                 prune_releases(self._site, self._context)
 
     def _sweep(self, wanted: int | None) -> None:

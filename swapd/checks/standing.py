@@ -22,9 +22,10 @@ def find_changes(site: Site, layout: Layout) -> Iterator[Finding]:
         damaged = records.find_damaged(layout, site.name)
         is_busy = bool(records.find_unfinished(layout, site.name))
     except Failed as error:
-        is_newer = error.problem == "newer-record"
-        severity = Severity.ERROR if is_newer else Severity.WARNING
-        remedy = error.hint if is_newer else "Nothing to do: the next deployment, or start, rebuilds it, and says how."
+        is_rebuilt = error.problem == "bad-record"
+        severity = Severity.WARNING if is_rebuilt else Severity.ERROR
+        rebuilt = "Nothing to do: the next deployment, or start, rebuilds it, and says how."
+        remedy = rebuilt if is_rebuilt else error.hint
         what = "what swapd knows of the site cannot be read"
         yield Finding(site.name, severity, error.problem, what, error.message, remedy)
         return

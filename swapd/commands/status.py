@@ -61,12 +61,12 @@ def stand(layout: Layout, site: Site) -> Standing:
 
 
 def _stand(layout: Layout, site: Site) -> Standing:
-    state, trouble = SiteState(), ""
+    state, deployments, trouble = SiteState(), list[Deployment](), ""
     try:
+        deployments = records.read_deployments(layout, site.name)
         state = records.read_state(layout, site.name)
     except Failed as error:
         trouble = f"{error.message}. {error.hint}"
-    deployments = records.read_deployments(layout, site.name)
     ended = [item for item in deployments if item.outcome is not Outcome.PENDING]
     under_way = [item for item in deployments if item.outcome is Outcome.PENDING]
     try:

@@ -17,7 +17,7 @@ import tomli_w
 from swapd.host.linux import statx_birth
 from swapd.model.errors import Busy, Rejected
 from swapd.model.record import TreeIdentity
-from swapd.model.release import Fingerprint, printable
+from swapd.model.release import OWN, Fingerprint, printable
 
 HEAD = b"# swapd: "
 REMOVING = ".removing-"  # what is on its way out; a crash may leave it, and a sweep takes it
@@ -101,8 +101,15 @@ def fsync_directory(path: Path) -> None:
 def write_durably(path: Path, content: bytes, mode: int = 0o644, *, through: bool = True) -> None:
     """Replaces the file as a whole: after a crash it has the old or the new content, after the return the new.
 
-    Without ``through`` a power cut may still bring the old one back.
+    Without ``through`` a power cut may still bring the old one back. ``OSError`` names the file, whichever step failed.
     """
+    try:
+        _write_durably(path, content, mode, through=through)
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
+
+
+def _write_durably(path: Path, content: bytes, mode: int, *, through: bool) -> None:
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -113,11 +120,30 @@ def write_durably(path: Path, content: bytes, mode: int = 0o644, *, through: boo
             os.fsync(file.fileno())
         os.rename(temporary, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # where nothing can be written, nothing may be removed either
             os.unlink(temporary)
         raise
     if through:
         fsync_directory(path.parent)
+
+
+def is_writable(directory: Path) -> bool:
+    """Whether a file can be made there, renamed, and written through to the disk: tried out."""
+    name = f"{OWN}probe.toml.{os.urandom(4).hex()}"  # which every sweep takes that a crash leaves it to
+    path, renamed = directory / name, directory / f"{name}.new"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with closing_descriptor(descriptor):
+            os.write(descriptor, b"probe\n")
+            os.fsync(descriptor)
+        os.rename(path, renamed)
+    except OSError:
+        return False
+    finally:
+        for left in (path, renamed):
+            with contextlib.suppress(OSError):
+                os.unlink(left)
+    return True
 
 
 def sweep_temporaries(directory: Path) -> None:

@@ -42,15 +42,26 @@ def _read(kind: type[R], path: Path) -> R | None:
 
 
 def make_state_directories(layout: Layout, site: SiteName) -> None:
-    """After this, the directories that deploying to the site needs are there, with their modes."""
-    layout.run.mkdir(mode=0o755, parents=True, exist_ok=True)
-    layout.deployments(site).mkdir(mode=0o755, parents=True, exist_ok=True)
-    layout.claims(site).mkdir(mode=0o700, exist_ok=True)
+    """After this, the directories that deploying to the site needs are there, with their modes.
+
+    Raises ``Failed`` (``cannot-record``).
+    """
+    try:
+        layout.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        layout.deployments(site).mkdir(mode=0o755, parents=True, exist_ok=True)
+        layout.claims(site).mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise Failed("cannot-record", f"{error.filename}: {error.strerror}", "Make it writable for swapd.") from error
 
 
 def read_state(layout: Layout, site: SiteName) -> SiteState:
     """What the site knows of itself; an empty state before the first deployment."""
-    return _read(SiteState, layout.site_record(site)) or SiteState()
+    return find_state(layout, site) or SiteState()
+
+
+def find_state(layout: Layout, site: SiteName) -> SiteState | None:
+    """The same; None where nothing is recorded."""
+    return _read(SiteState, layout.site_record(site))
 
 
 def write_state(layout: Layout, site: SiteName, state: SiteState) -> None:
@@ -59,8 +70,45 @@ def write_state(layout: Layout, site: SiteName, state: SiteState) -> None:
 
 def write_deployment(layout: Layout, deployment: Deployment, *, through: bool = True) -> None:
     """Survives a crash from the return on, and with ``through`` a power cut."""
-    path = layout.deployments(deployment.site) / f"{deployment.id}.toml"
-    write_document(path, deployment.document(), through=through)
+    name = f"{deployment.id}.toml"
+    write_document(layout.deployments(deployment.site) / name, deployment.document(), through=through)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(layout.kept_records(deployment.site) / name)
+
+
+def keep_deployment(layout: Layout, deployment: Deployment) -> None:
+    """For a record that cannot be written where it belongs: whoever reads the records finds it all the same.
+
+    Until ``write_deployment`` succeeds, or the machine is restarted. Raises ``OSError``.
+    """
+    directory = layout.kept_records(deployment.site)
+    directory.mkdir(mode=0o755, exist_ok=True)
+    write_document(directory / f"{deployment.id}.toml", deployment.document(), through=False)
+
+
+def read_kept_deployments(layout: Layout, site: SiteName) -> list[Deployment]:
+    """The records that could not be written where they belong; nearly always none."""
+    found = (_read(Deployment, path) for path in _list(layout.kept_records(site)))
+    return [deployment for deployment in found if deployment is not None]
+
+
+def _find_paths(layout: Layout, site: SiteName) -> list[Path]:
+    """The files of the site's records, what is kept of one before what it was. Raises ``Failed`` (``cannot-read``).
+
+    Listed as they are, for a glob is silent about a directory that cannot be read.
+    """
+    in_place, kept = (_list(directory) for directory in (layout.deployments(site), layout.kept_records(site)))
+    return list({path.name: path for path in (*in_place, *kept)}.values())
+
+
+def _list(directory: Path) -> list[Path]:
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise Failed("cannot-read", f"{directory}: {error.strerror}", "Make it readable for swapd.") from error
+    return [directory / name for name in names if name.endswith(".toml") and not name.startswith(".")]
 
 
 @contextlib.contextmanager
@@ -86,12 +134,12 @@ def read_deployments(layout: Layout, site: SiteName, containing: str = "") -> li
     """The readable records of the site that have the text ``containing`` in them, newest first.
 
     A record that cannot be understood is left out. The text is looked for before a record is parsed, which takes
-    most of the time.
+    most of the time. Raises ``Failed`` (``cannot-read``) where it cannot be seen which records there are.
     """
     found: list[Deployment] = []
-    for path in layout.deployments(site).glob("*.toml"):
+    for path in _find_paths(layout, site):
         try:
-            if path.name.startswith(".") or containing not in path.read_text("utf-8", "replace"):
+            if containing not in path.read_text("utf-8", "replace"):
                 continue
             deployment = _read(Deployment, path)
         except (Failed, OSError):
@@ -113,9 +161,7 @@ def find_damaged(layout: Layout, site: SiteName) -> list[Path]:
     Raises ``Failed``: ``newer-record`` for one that a newer version wrote, ``cannot-read``.
     """
     damaged = []
-    for path in layout.deployments(site).glob("*.toml"):
-        if path.name.startswith("."):
-            continue
+    for path in _find_paths(layout, site):
         try:
             if "\nis_closed = true\n" not in path.read_text("utf-8", "replace"):
                 _read(Deployment, path)

@@ -10,6 +10,13 @@ from swapd.model.errors import Failed
 from swapd.model.room import UNTOUCHED, Room
 from swapd.model.units import format_size
 
+# What a host may be mended of, so that the same works later: a disk, its room, a mount, a file server.
+PASSING = frozenset(
+    {
+        *(errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS),
+        *(errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EREMOTEIO),
+    }
+)
 AGAIN = "touch the tarball, or reload swapd, to have it taken up again."
 
 

@@ -80,10 +80,14 @@ def find_kept_tree(site: Site) -> str:
 
 
 def is_route_lost(site: Site) -> bool:
-    """Whether there is no map for a web server that is told to follow one."""
-    return (
-        site.strategy in (Strategy.PINNED, Strategy.AUTO) and site.route.apache.exists() and not site.route.map.exists()
-    )
+    """Whether there is no map for a web server that is told to follow one. Raises ``OSError``."""
+    if site.strategy not in (Strategy.PINNED, Strategy.AUTO) or not site.route.apache.exists():
+        return False
+    try:
+        os.stat(site.route.map)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    return False
 
 
 def is_astray(site: Site) -> bool:

@@ -91,6 +91,10 @@ class Layout:
     def deployments(self, site: str) -> Path:
         return self.site_state(site) / "deployments"
 
+    def kept_records(self, site: str) -> Path:
+        """Records of deployments that cannot be written where they belong, until they can."""
+        return self.run / f"kept-{site}"
+
     def claims(self, site: str) -> Path:
         """Private copies of tarballs; mode 0700."""
         return self.site_state(site) / "claims"

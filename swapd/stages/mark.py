@@ -77,8 +77,16 @@ def describe(deployment: Deployment) -> Marker:
 
 
 def write_marker(incoming: Path, file_name: str, marker: Marker) -> None:
-    """After this, the tarball has this one marker. Raises ``OSError``."""
+    """After this, the tarball has this one marker. Raises ``OSError``, which names the marker."""
     base = marker_base(file_name)
+    try:
+        _write_marker(incoming, base, marker)
+    except OSError as error:
+        path = incoming / f"{base}.{marker.outcome.value}"
+        raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
+
+
+def _write_marker(incoming: Path, base: str, marker: Marker) -> None:
     with opened_directory(incoming) as directory:
         temporary = f"{OWN}{secrets.token_hex(8)}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -88,7 +96,8 @@ def write_marker(incoming: Path, file_name: str, marker: Marker) -> None:
                 file.write(tomli_w.dumps(marker.document()).encode())
             os.rename(temporary, base + f".{marker.outcome.value}", src_dir_fd=directory, dst_dir_fd=directory)
         except OSError:
-            _remove(directory, temporary)
+            with contextlib.suppress(OSError):
+                _remove(directory, temporary)
             raise
         for outcome in Outcome:
             if outcome is not marker.outcome:

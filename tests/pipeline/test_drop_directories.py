@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Daemon
 from tests.support.httpd import state_of
 from tests.support.mounts import tmpfs
 from tests.support.silent import fuse, layered
-from tests.support.sites import Scratch, environment
+from tests.support.sites import Scratch
 from tests.support.tarballs import digest_of, drop, site_content, write_sidecar, write_tarball
 from tests.support.trees import texts
 from tests.support.waiting import wait_until
@@ -29,27 +27,6 @@ def one(tmp_path: Path) -> Path:
 @pytest.fixture
 def two(tmp_path: Path) -> Path:
     return write_tarball(tmp_path / "shop-2.tar.gz", site_content("two"))
-
-
-def start_daemon(scratch: Scratch, command_line: list[str]) -> Daemon:
-    """A daemon by another command line than usual."""
-    daemon = Daemon(command_line, environment(), scratch.root / "daemon.log")
-    scratch.daemons.append(daemon)
-    daemon.wait_ready()
-    return daemon
-
-
-RESCANNING = """
-from swapd import cli, daemon
-from swapd.host import reach, watcher
-daemon.RESCAN, watcher.PATIENCE, reach.PATIENCE = 1.0, 1.0, 0.3
-cli.main()
-"""
-
-
-def start_hasty_daemon(scratch: Scratch) -> Daemon:
-    """One that rescans each second and waits less for what does not answer."""
-    return start_daemon(scratch, [sys.executable, "-c", RESCANNING, *scratch.command_line("run")[3:]])
 
 
 @pytest.mark.root
@@ -96,14 +73,14 @@ class TestFuse:
         incoming, blog, beneath = scratch.add_site(), scratch.add_site("blog"), tmp_path / "beneath"
         beneath.mkdir()
         with fuse(beneath, incoming) as program:
-            daemon = start_hasty_daemon(scratch)
+            daemon = scratch.start_hasty_daemon()
             daemon.wait_status("no release yet")  # the first look is over: what hangs amid one is another matter
             program.send_signal(signal.SIGSTOP)
             daemon.wait_status("shop", "does not answer")
             drop(one, blog)
             scratch.wait_marker("shop-1.tar.gz.live", "blog")
             assert daemon.stop() == 0
-            daemon = start_hasty_daemon(scratch)
+            daemon = scratch.start_hasty_daemon()
             daemon.wait_status("shop", "does not answer")
             drop(two, blog)
             scratch.wait_marker("shop-2.tar.gz.live", "blog")
@@ -133,7 +110,7 @@ def test_where_the_kernel_has_no_watch_left(scratch: Scratch, one: Path, two: Pa
     # A user namespace has limits of its own.
     limited = 'echo 0 >/proc/sys/user/max_inotify_watches; exec "$@"'
     command = ["unshare", "--user", "--map-root-user", "sh", "-c", limited, "sh", *scratch.command_line("run")]
-    daemon = start_daemon(scratch, command)
+    daemon = scratch.start_daemon(command_line=command)
     assert f"{incoming} has no events (inotify watch limit reached, see sysctl fs.inotify)" in daemon.log()
     for tarball in (one, two):
         drop(tarball, incoming)
@@ -162,7 +139,7 @@ def test_the_rescan_finds_what_no_event_told(scratch: Scratch, tmp_path: Path, o
     """Every 30 seconds; here each second. What is written beneath an overlay gives no event on it."""
     incoming = scratch.add_site()
     with layered(tmp_path / "layers", incoming) as upper:
-        daemon = start_hasty_daemon(scratch)
+        daemon = scratch.start_hasty_daemon()
         assert "is looked at every" not in daemon.log()
         drop(one, upper)
         scratch.wait_marker("shop-1.tar.gz.live")

@@ -30,6 +30,14 @@ from tests.support.daemon import WATCHDOG_SECONDS, Daemon
 from tests.support.httpd import PROJECT, state_of, unique_name
 from tests.support.waiting import PATIENCE, wait_until
 
+HASTY = """
+from swapd import cli, daemon
+from swapd.host import reach, watcher
+from swapd.stages import arrive
+daemon.RESCAN, watcher.PATIENCE, reach.PATIENCE, arrive.PATIENCE = 1.0, 1.0, 0.3, 1.0
+cli.main()
+"""
+
 _numbers = itertools.count(1)
 
 
@@ -167,12 +175,19 @@ class Scratch:
             deployment = deploy(site, Upload(tarball.parent, tarball.name, False), context)
             assert deployment.outcome is Outcome.LIVE, deployment
 
-    def start_daemon(self, watchdog: float = WATCHDOG_SECONDS) -> Daemon:
-        """The daemon, ready."""
-        daemon = Daemon(self.command_line("run"), environment(), self.root / "daemon.log", watchdog)
+    def start_daemon(
+        self, watchdog: float = WATCHDOG_SECONDS, command_line: Sequence[str | Path] | None = None
+    ) -> Daemon:
+        """The daemon, ready; perhaps by another command line than usual."""
+        command = [*map(str, command_line or self.command_line("run"))]
+        daemon = Daemon(command, environment(), self.root / "daemon.log", watchdog)
         self.daemons.append(daemon)
         daemon.wait_ready()
         return daemon
+
+    def start_hasty_daemon(self) -> Daemon:
+        """One that rescans each second, and waits less for what does not answer or cannot be done yet."""
+        return self.start_daemon(command_line=[sys.executable, "-c", HASTY, *self.command_line("run")[3:]])
 
     def deployments(self, site: str = "") -> list[Deployment]:
         """The site's records, newest first."""
