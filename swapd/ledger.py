@@ -214,8 +214,8 @@ class Ledger:
             raise Failed(
                 "cannot-record",
                 f"{self.context.layout.deployments(self.site.name)}: {error.strerror}",
-                "Nothing is swapped that is not written down first: make that directory writable and make room. Then it "
-                "is taken up again by itself. The live release and the upload are untouched.",
+                "Nothing is swapped that is not written down first: make that directory writable and make room; what "
+                "was dropped is then taken up again by itself. The live release and the upload are untouched.",
             ) from error
 
     def enter(self, stage: Stage) -> None:

@@ -17,7 +17,7 @@ from swapd.ledger import MAX_ATTEMPTS
 from swapd.model.release import Outcome
 from tests.crash.children import in_lanes
 from tests.support.daemon import Daemon
-from tests.support.httpd import Httpd, pids_called
+from tests.support.httpd import Httpd
 from tests.support.sites import Scratch, environment, leftovers
 from tests.support.tarballs import drop, release_of, site_content, write_tarball
 from tests.support.trees import texts
@@ -220,4 +220,4 @@ def test_an_upload_that_crashes_every_worker_is_given_up(memory: Path) -> None:
         assert outcomes == [Outcome.FAILED] * MAX_ATTEMPTS
         assert daemon.is_alive()
         assert (it.incoming / crash.name).exists()
-        wait_until(lambda: not pids_called("swapd shop"), "the worker's end")
+        wait_until(lambda: not daemon.workers(), "the worker's end")
