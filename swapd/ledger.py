@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from swapd.host import records
 from swapd.host.files import identify
+from swapd.host.leisure import Leisure
 from swapd.host.refusals import PASSING
 from swapd.model import events
 from swapd.model.config import Mtime, Site
@@ -44,6 +45,7 @@ from swapd.model.release import (
 from swapd.model.room import NoRoom
 from swapd.stages.mark import describe, remove_sums, remove_upload, write_marker
 
+RARELY = 30.0  # seconds between two looks at all of a drop directory by who deploys: a crowd may lie there
 MAX_ATTEMPTS = 3  # how often an upload is taken up that crashes us, before it counts as failed
 RETRIED = ("interrupted", "crashed")  # problems after which the same upload is taken up again
 
@@ -57,6 +59,8 @@ class Context:
     progress: Callable[[Stage, float | None, str], None]  # the stage, how much of it is done (0 to 1), the release
     is_cancelled: Callable[[], bool] = lambda: False
     operator: str = ""  # who ran the command
+    sweeping: Leisure = field(default_factory=lambda: Leisure(RARELY))  # of what crashes left in the drop directory
+    tidying: Leisure = field(default_factory=lambda: Leisure(RARELY))  # of markers of releases that are gone
 
 
 def is_retried(deployment: Deployment) -> bool:

@@ -85,7 +85,7 @@ def _sweep(site: Site, context: Context) -> None:
         lambda: sweep_temporaries(layout.deployments(site.name)),
         lambda: sweep_temporaries(layout.site_state(site.name)),
         lambda: sweep_claims(layout.claims(site.name)),
-        lambda: sweep_markers(site.incoming),
+        partial(_sweep_markers, site, context),
         *(partial(sweep_probes, part) for part in site.parts),
         lambda: sweep_maps(site),
     ]
@@ -94,6 +94,13 @@ def _sweep(site: Site, context: Context) -> None:
             sweep()
         except OSError as error:
             context.emit(events.degraded(f"sweeping: {error.filename}: {error.strerror}", site.name))
+
+
+def _sweep_markers(site: Site, context: Context) -> None:
+    """Not before each of a crowd: it lists them all, and what a crash has just left is not old enough anyway."""
+    if context.sweeping.is_over:
+        with context.sweeping.earned():
+            sweep_markers(site.incoming)
 
 
 def _restore_route(site: Site, context: Context) -> None:

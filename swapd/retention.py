@@ -25,7 +25,7 @@ from swapd.model.record import SiteState
 from swapd.model.release import ReleaseId
 from swapd.model.route import route_to
 from swapd.model.usage import describe_users
-from swapd.stages.mark import remove_old_markers
+from swapd.stages.mark import remove_markers, remove_old_markers
 from swapd.stages.prune import (
     find_leftovers,
     find_users,
@@ -84,9 +84,18 @@ def prune_releases(site: Site, context: Context) -> Pruned:
         with _degrading(context, site):
             _prune(site, context, pruned, past)
     with _degrading(context, site):
+        _remove_markers(site, context, pruned)
+    return pruned
+
+
+def _remove_markers(site: Site, context: Context, pruned: Pruned) -> None:
+    """Those of the releases that went now, by their names. Now and then all, among which a crowd of others may lie."""
+    if not context.tidying.is_over:
+        remove_markers(site.incoming, pruned.removed)
+        return
+    with context.tidying.earned():
         live = (pruned.state.live.release,) if pruned.state.live else ()
         remove_old_markers(site.incoming, {*live, *pruned.state.previous})
-    return pruned
 
 
 def _prune(site: Site, context: Context, pruned: Pruned, past: Sequence[ReleaseId]) -> None:

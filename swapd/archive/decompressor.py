@@ -16,7 +16,6 @@ import os
 import resource
 import shutil
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 
 from swapd.archive.decoders import BLOCK, XZ_MEMORY, Source, decoded_blocks
@@ -44,7 +43,6 @@ class Decompressor:
                 "Install the package zstd, then touch the tarball, or reload swapd; or compress with gzip.",
             )
         os.lseek(descriptor, 0, os.SEEK_SET)
-        self._descriptor = descriptor
         self._name = compression.value
         self.output, its_output = open_pipe()
         parent = os.getpid()
@@ -71,15 +69,6 @@ class Decompressor:
             os.close(self.output)
             self.output = -1
 
-    def position(self) -> int:
-        """How many of the tarball's bytes it has read."""
-        return os.lseek(self._descriptor, 0, os.SEEK_CUR)
-
-    def blocks(self) -> Iterator[bytes]:
-        """The decompressed bytes; whether they are all is what ``finish`` tells."""
-        while data := os.read(self.output, BLOCK):
-            yield data
-
     def finish(self) -> None:
         """To be called after the last block: ``Rejected`` or ``Failed`` unless the child ended with 0."""
         status = self._child.wait()
@@ -101,12 +90,8 @@ class Decompressor:
             "See whether this host is short of memory.",
         )
 
-    def kill(self) -> None:
-        """Ends the child if it still runs, so that a thread in ``blocks`` comes to its end."""
-        self._child.kill()
-
     def close(self) -> None:
-        """Ends the child and takes its exit status. Nobody may be in ``blocks`` any more."""
+        """Ends the child and takes its exit status."""
         self._child.close()
         self.release()
 

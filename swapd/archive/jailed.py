@@ -67,7 +67,7 @@ def extract_jailed(
         decompressor = None
         if compression in BY_CHILD:
             decompressor = stack.enter_context(contextlib.closing(Decompressor(descriptor, compression)))
-        piped = Piped(decompressor.output) if decompressor else None
+        piped = Piped(decompressor.output, descriptor) if decompressor else None
 
         def work(say: int) -> dict[str, Any]:
             return _extract(descriptor, compression, into, limits, strip_components, piped, say, keep_room)

@@ -9,27 +9,31 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import re
 import secrets
 import stat
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import tomli_w
 
 from swapd.host.files import fingerprint, opened, opened_directory
 from swapd.host.sidecars import read_sums_text
+from swapd.model.control import ROLLBACK
 from swapd.model.errors import Rejected
 from swapd.model.record import Deployment, Marker, now
 from swapd.model.release import (
     MARKER_SUFFIXES,
     NEWS,
     OWN,
+    TARBALL_SUFFIXES,
     Digest,
     Fingerprint,
     Outcome,
+    ReleaseId,
     Sidecar,
     SidecarKind,
     is_tarball,
@@ -154,9 +158,23 @@ def remove_sums(incoming: Path, are_answered: Callable[[set[Digest]], bool]) -> 
                 states[kind.value] = fingerprint(os.stat(kind.value, dir_fd=directory, follow_symlinks=False))
         text = read_sums_text(directory)
         listed = {name: digest for name, digest in parse_sums(text or b"").items() if is_tarball(name)}
-        if listed and listed.keys().isdisjoint(os.listdir(directory)) and are_answered(set(listed.values())):
+        # From the last one on, which is the last to go: of a long list, one look is enough for each of its tarballs.
+        is_left = any(_is_there(directory, name) for name in reversed(listed))
+        if listed and not is_left and are_answered(set(listed.values())):
             for name, state in states.items():
                 _remove_same(directory, name, state)
+
+
+def _is_there(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except (FileNotFoundError, ValueError):  # the second for what no file can be called
+        return False
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+    return True
 
 
 def _remove_same(directory: int, name: str, state: Fingerprint) -> None:
@@ -216,6 +234,21 @@ def sweep_markers(incoming: Path) -> None:
                         if aside:
                             _put_back(directory, name, original)
                         _remove(directory, name)
+
+
+def remove_markers(incoming: Path, releases: Iterable[ReleaseId]) -> None:
+    """Removes what is said of these releases, which are not kept any more, without a look at the whole directory.
+
+    But for that of a rollback by a part of the name, which ``remove_old_markers`` finds.
+    """
+    with opened_directory(incoming) as directory:
+        for release in releases:
+            name = release.partition("@")[0]
+            files = (*(f"{name}{suffix}" for suffix in TARBALL_SUFFIXES), ROLLBACK, f"{ROLLBACK}@{release}")
+            for file, outcome in itertools.product(files, (Outcome.LIVE, Outcome.UNCHANGED)):
+                marker = f"{marker_base(file)}.{outcome.value}"
+                if _read_text(directory, marker, "release") == release:
+                    _remove(directory, marker)
 
 
 def remove_old_markers(incoming: Path, kept: Collection[str]) -> None:

@@ -19,6 +19,7 @@ from tests.support.sites import Scratch, environment
 from tests.support.waiting import wait_until
 
 LONGEST = 600.0  # seconds that anything may take here
+LIVE = re.compile(r"shop: (\S+)@[0-9a-f]{12} is live;")
 NO_ISAL = 'raise ImportError("as if it were not installed")\n'
 
 
@@ -35,6 +36,7 @@ class Running:
         if before is not None:
             before(self.incoming)
         self._said: list[tuple[float, str]] = []
+        self._live: list[tuple[str, float]] = []  # looked for once in each line: a crowd's are many
         self._notify = NotifySocket()
         variables = {"NOTIFY_SOCKET": self._notify.address}
         if not has_isal:
@@ -55,7 +57,10 @@ class Running:
     def _listen(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            self._said.append((time.monotonic(), line))
+            moment = time.monotonic()
+            self._said.append((moment, line))
+            if match := LIVE.search(line):
+                self._live.append((match[1], moment))
 
     def close(self) -> None:
         self._process.terminate()
@@ -84,14 +89,22 @@ class Running:
 
     def find_live(self) -> list[tuple[str, float]]:
         """The names of the releases that went live, and when."""
-        found = [(re.search(r"shop: (\S+)@[0-9a-f]{12} is live;", line), moment) for moment, line in self._said]
-        return [(match[1], moment) for match, moment in found if match]
+        return list(self._live)
+
+    def wait_outcomes(self, count: int) -> None:
+        """Until so many releases have gone live."""
+        wait_until(lambda: len(self._live) >= count, f"{count} outcomes", LONGEST)
 
     def wait_live(self, count: int) -> float:
         """When the ``count``-th release went live; waits for that, and until the daemon is idle."""
-        wait_until(lambda: len(self.find_live()) >= count, f"{count} outcomes", LONGEST)
+        self.wait_outcomes(count)
         wait_until(lambda: self._family() == [self._process.pid], "the worker's end", LONGEST)
         return self.find_live()[count - 1][1]
+
+    def processor(self) -> float:
+        """Seconds of the processor that the daemon and its children have taken, and theirs that have ended."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        return sum(map(_processor, (self._process.pid, *map(int, children))))
 
     @contextlib.contextmanager
     def measured(self) -> Iterator[dict[str, int]]:
@@ -121,6 +134,13 @@ class Running:
             with contextlib.suppress(OSError):
                 found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         return [pid for pid in found if name_of(pid) != f"swapd {NAME}"]
+
+
+def _processor(pid: int) -> float:
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")  # utime, stime, cutime, cstime: proc(5)
+    return 0.0
 
 
 def _peak(pid: int) -> int:

@@ -76,8 +76,8 @@ def _fetch(
 class Load:
     """Visitors who come on a schedule, whether or not the ones before them have been served.
 
-    A context manager. ``failures`` says what went wrong for whom; ``worst`` is the longest that anybody waited,
-    counted from when the request was due.
+    A context manager, entered when the first has been answered. ``failures`` says what went wrong for whom; ``worst``
+    is the longest that anybody waited, counted from when the request was due.
     """
 
     host: Host
@@ -87,12 +87,14 @@ class Load:
     marks: set[str] = field(default_factory=set)
     requests: int = 0
     worst: float = 0.0
+    _answered: threading.Event = field(default_factory=threading.Event)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._schedule)
         self._thread.start()
+        self._answered.wait(TIMEOUT)
         return self
 
     def __exit__(
@@ -132,4 +134,5 @@ class Load:
                 failure = f"status {response.status}"
         except (OSError, http.client.HTTPException) as error:
             failure = repr(error)
+        self._answered.set()
         return failure, mark, time.monotonic() - due

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from swapd.host.files import fingerprint
 from swapd.host.watch import Watch
 from swapd.host.watcher import NAME, Watcher
 from swapd.model.record import Marker, now
 from swapd.model.release import Outcome
-from swapd.stages.mark import announce, write_marker
+from swapd.stages.mark import announce, remove_upload, write_marker
 from tests.crash.actors import children_of
 from tests.support.httpd import name_of
 from tests.support.sites import Scratch, parse_site_name
@@ -123,14 +124,18 @@ def test_what_is_news(tmp_path: Path) -> None:
         watcher.close()
 
 
-def test_markers_are_no_news(tmp_path: Path) -> None:
+def test_markers_are_no_news_nor_is_the_removal_of_what_is_live(tmp_path: Path) -> None:
     """With the watch in this process, so that the order of events is the kernel's."""
     flagged: list[Path] = []
+    tarball = tmp_path / "a.tar.gz"
+    tarball.touch()
+    claimed = fingerprint(tarball.stat())
     watch = Watch(flagged.append)
     watch.watch([tmp_path])
     try:
         for outcome in Outcome:
             write_marker(tmp_path, "a.tar.gz", Marker(outcome, "", parse_site_name("shop"), now()))
+        remove_upload(tmp_path, "a.tar.gz", claimed, ())
         before = len(flagged)
         (tmp_path / "b.tar.gz").write_bytes(b"")
         wait_until(lambda: flagged, "the upload to be seen")

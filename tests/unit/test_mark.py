@@ -29,6 +29,7 @@ from swapd.stages.mark import (
     describe,
     is_marker,
     marker_base,
+    remove_markers,
     remove_old_markers,
     remove_pending_marker,
     remove_stale_marker,
@@ -303,6 +304,29 @@ class TestRemoval:
         outcomes = {name.rpartition(".")[2] for name in names(tmp_path) if name[0].isdigit()}
         assert outcomes == {"pending", "rejected", "failed", "rolled-back"}
         assert {"kept.tar.live", "unknown.tar.live"} <= names(tmp_path)
+
+    def test_the_markers_of_a_release_go_with_it(self, tmp_path: Path) -> None:
+        other = ReleaseId("shop-42@0123456789ab")
+        for name in ("shop-42.tar.gz", "rollback", f"rollback@{RELEASE}"):
+            write_marker(tmp_path, name, marker(Outcome.LIVE, release=RELEASE))
+        write_marker(tmp_path, "shop-42.tgz", marker(Outcome.UNCHANGED, release=RELEASE))
+        write_marker(tmp_path, "shop-42.tar.xz", marker(Outcome.REJECTED, release=RELEASE))
+        write_marker(tmp_path, "shop-42.tar.zst", marker(Outcome.LIVE, release=other))
+        (tmp_path / "shop-42.tar.live").symlink_to("rollback.live")
+        remove_markers(tmp_path, [RELEASE])
+        assert names(tmp_path) == {"shop-42.tar.xz.rejected", "shop-42.tar.zst.live", "shop-42.tar.live"}
+        remove_markers(tmp_path, [RELEASE, other])
+        assert names(tmp_path) == {"shop-42.tar.xz.rejected", "shop-42.tar.live"}
+
+    def test_a_list_of_digests_of_what_no_file_can_be_called(self, tmp_path: Path) -> None:
+        lines = [b"a" * 64 + b"  " + name + b".tar\n" for name in (b"x" * 300, b"nul\0", b"\xff", b"a")]
+        (tmp_path / "SHA256SUMS").write_bytes(b"".join(lines))
+        (tmp_path / "a.tar").symlink_to("nowhere")
+        remove_sums(tmp_path, lambda _: True)
+        assert names(tmp_path) == {"SHA256SUMS", "a.tar"}
+        (tmp_path / "a.tar").unlink()
+        remove_sums(tmp_path, lambda _: True)
+        assert names(tmp_path) == set()
 
     def test_a_sweep_takes_only_what_is_old(self, tmp_path: Path) -> None:
         (tmp_path / ".swapd-0123").touch()
