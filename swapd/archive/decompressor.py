@@ -21,6 +21,7 @@ from contextlib import suppress
 from swapd.archive.decoders import BLOCK, XZ_MEMORY, Source, decoded_blocks
 from swapd.host import jail, seccomp
 from swapd.host.child import Child, execute, open_pipe
+from swapd.host.files import write_all
 from swapd.model.errors import Failed, Rejected
 from swapd.model.release import Compression, printable
 
@@ -116,9 +117,7 @@ def _decode(descriptor: int, compression: Compression, output: int, parent: int)
     try:
         for block in decoded_blocks(source, compression):
             os.lseek(descriptor, source.position, os.SEEK_SET)  # for `position`: the offset is our parent's, too
-            rest = memoryview(block)
-            while rest:
-                rest = rest[os.write(output, rest) :]
+            write_all(output, block)
     except Rejected as rejected:
         issue = rejected.issues[0]
         os.write(2, json.dumps([issue.problem, issue.message, issue.hint]).encode())

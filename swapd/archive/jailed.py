@@ -26,6 +26,7 @@ from swapd.archive.limits import Limits
 from swapd.archive.streams import Piped, Stream
 from swapd.host import jail, seccomp
 from swapd.host.child import Child
+from swapd.host.files import write_all
 from swapd.host.jail import Confinement, Layers
 from swapd.model.errors import Failed, Issue, Rejected
 from swapd.model.release import Compression, printable
@@ -195,9 +196,7 @@ def _distrusting() -> Iterator[None]:
 
 
 def _say(to: int, report: dict[str, Any]) -> None:
-    rest = json.dumps(report).encode() + b"\n"
-    while rest:
-        rest = rest[os.write(to, rest) :]
+    write_all(to, json.dumps(report).encode() + b"\n")
 
 
 def _extract(

@@ -37,6 +37,13 @@ def closing_descriptor(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
+    """All of it, however little a single call takes. Raises ``OSError``."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 @contextlib.contextmanager
 def opened(directory: int, name: str) -> Iterator[tuple[int, os.stat_result]]:
     """Opens a regular file without following a link or waking a device; ``Rejected`` when it is anything else."""
@@ -134,7 +141,7 @@ def is_writable(directory: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with closing_descriptor(descriptor):
-            os.write(descriptor, b"probe\n")
+            write_all(descriptor, b"probe\n")
             os.fsync(descriptor)
         os.rename(path, renamed)
     except OSError:

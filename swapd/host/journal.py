@@ -28,6 +28,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from swapd.host.files import write_all
+
 NATIVE_SOCKET = Path("/run/systemd/journal/socket")
 
 Value = str | bytes | int
@@ -116,9 +118,7 @@ class NativeJournal(Journal):
         except OSError:
             return False
         try:
-            rest = memoryview(record)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
+            write_all(descriptor, record)
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))
             # socket.send_fds() ignores its flags and address (seen in CPython 3.11): it would block.

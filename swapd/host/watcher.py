@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from swapd.host.coprocess import Coprocess
+from swapd.host.files import write_all
 from swapd.host.reach import Reach
 
 NAME = "(watch)"  # in brackets, which no site's name has
@@ -121,9 +122,7 @@ class Watcher:
         try:
             if self._process is None:
                 self._process = Coprocess(NAME, self._be_process, (self._flagged,))
-            rest = json.dumps(question).encode() + b"\n"
-            while rest:
-                rest = rest[self._process.stdin.write(rest) :]
+            write_all(self._process.stdin.fileno(), json.dumps(question).encode() + b"\n")
             line = b""
             poll = select.poll()
             poll.register(self._process.stdout, select.POLLIN)
@@ -167,4 +166,4 @@ class Watcher:
                         numbers.update((path, number) for number, path in enumerate(paths))
                         watch.watch(paths)
                     answer = {key: {str(path): why for path, why in getattr(watch, key).items()} for key in ANSWERED}
-                os.write(1, json.dumps(answer).encode() + b"\n")
+                write_all(1, json.dumps(answer).encode() + b"\n")

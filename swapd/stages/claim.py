@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from swapd.host import linux
-from swapd.host.files import closing_descriptor, fingerprint
+from swapd.host.files import closing_descriptor, fingerprint, write_all
 from swapd.host.refusals import AGAIN, explain
 from swapd.host.room import RoomKeeper
 from swapd.host.sidecars import MAX_SIDECAR, read_beside, read_sums_text
@@ -178,9 +178,7 @@ def _copied_pieces(source: int, copy: int) -> Iterator[bytes]:
         yield os.pread(copy, done, at)
         at += done
     for chunk in _pieces(source):
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[os.write(copy, rest) :]
+        write_all(copy, chunk)
         yield chunk
 
 
