@@ -19,10 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from swapd.host.beside import find_live
-from swapd.host.files import closing_descriptor
+from swapd.host.beside import find_live, walk_beside
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SECOND = 1_000_000_000  # HTTP's times have whole seconds: "later" must be so for If-Modified-Since, too
 
 
@@ -39,45 +37,19 @@ def refresh(tree: Path, previous: Path | None, keep_going: Callable[[], None]) -
         if old is not None:
             stack.callback(os.close, old)
         now = time.time_ns()
-        waiting = [""]
-        while waiting:
+        for directory, beside, entries in walk_beside(root, old, is_ours=False):
             keep_going()
-            inner = waiting.pop()
-            waiting += _refresh_directory(root, old, inner, now)
+            for entry in entries:
+                _refresh(entry.name, directory, beside, now)
         os.utime(root, ns=(now, now))
         # On ext4 and XFS this takes along all that was changed before it.
         os.fsync(root)
 
 
-def _refresh_directory(root: int, old: int | None, inner: str, now: int) -> list[str]:
-    """What is in the directory ``inner`` of both trees; the directories in it are returned."""
-    directory = _open_below(root, inner)
-    if directory is None:
-        return []
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, directory)
-        beside = _open_below(old, inner) if old is not None else None
-        if beside is not None:
-            stack.callback(os.close, beside)
-        with os.scandir(directory) as listing:
-            entries = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing]
-        for name, _ in entries:
-            then = now
-            if beside is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    then = max(then, os.stat(name, dir_fd=beside, follow_symlinks=False).st_mtime_ns + _SECOND)
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(name, ns=(then, then), dir_fd=directory, follow_symlinks=False)
-        return [os.path.join(inner, name) for name, is_directory in entries if is_directory]
-
-
-def _open_below(top: int, inner: str) -> int | None:
-    """A directory below ``top``, opened one component at a time and through no link; None where there is none."""
-    descriptor = os.dup(top)
-    for name in Path(inner).parts:
-        with closing_descriptor(descriptor):
-            try:
-                descriptor = os.open(name, _DIRECTORY, dir_fd=descriptor)
-            except (FileNotFoundError, NotADirectoryError):
-                return None
-    return descriptor
+def _refresh(name: str, directory: int, beside: int | None, now: int) -> None:
+    then = now
+    if beside is not None:
+        with contextlib.suppress(FileNotFoundError):
+            then = max(then, os.stat(name, dir_fd=beside, follow_symlinks=False).st_mtime_ns + _SECOND)
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(name, ns=(then, then), dir_fd=directory, follow_symlinks=False)
