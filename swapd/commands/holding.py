@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import click
 
@@ -18,6 +19,7 @@ from swapd.model.config import Site
 from swapd.model.control import find_release
 from swapd.model.errors import Rejected, UsageError
 from swapd.model.layout import Layout
+from swapd.model.record import SiteState
 from swapd.model.release import ReleaseId
 from swapd.recover import recover
 
@@ -40,6 +42,24 @@ def holding(layout: Layout, name: str, patience: float) -> Iterator[tuple[Site, 
     with locked(layout.site_lock(site.name), f"a deployment of {site.name}", patience):
         recover(site, context)
         yield site, context
+
+
+def set_pinned(
+    layout: Layout, name: str, text: str, patience: float, *, is_pinned: bool
+) -> tuple[Site, SiteState, ReleaseId]:
+    """The release that ``text`` means is pinned after this, or not any more. With the site, and what it then knows.
+
+    Raises as ``holding`` and ``find_among`` do.
+    """
+    with holding(layout, name, patience) as (site, _):
+        before = records.read_state(layout, site.name)
+        live = (before.live.release,) if before.live else ()
+        chosen = find_among(text, (*live, *before.previous) if is_pinned else before.pinned)
+        pinned = tuple(item for item in before.pinned if item != chosen)
+        state = replace(before, pinned=(*pinned, chosen) if is_pinned else pinned)
+        if state != before:
+            records.write_state(layout, site.name, state)
+    return site, state, chosen
 
 
 def find_among(text: str, releases: Sequence[ReleaseId]) -> ReleaseId:

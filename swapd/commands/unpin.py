@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import click
 
-from swapd.commands.holding import find_among, holding, wait_option
-from swapd.host import records
+from swapd.commands.holding import set_pinned, wait_option
 from swapd.model.layout import Layout
 from swapd.stages.prune import releases_to_prune
 
@@ -22,11 +19,7 @@ def command(layout: Layout, site: str, release: str, patience: float) -> None:
 
     The beginning of its id will do.
     """
-    with holding(layout, site, patience) as (configured, _):
-        state = records.read_state(layout, configured.name)
-        chosen = find_among(release, state.pinned)
-        state = replace(state, pinned=tuple(item for item in state.pinned if item != chosen))
-        records.write_state(layout, configured.name, state)
+    configured, state, chosen = set_pinned(layout, site, release, patience, is_pinned=False)
     click.echo(f"{configured.name}: {chosen} is not pinned any more")
     if chosen in releases_to_prune(state, configured.keep):
         click.echo(f"it is past keep = {configured.keep}: the next deployment, or swapd prune, removes it")
