@@ -23,10 +23,11 @@ from swapd.strategies.exchanging import PROBE
 from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.hook import Hook
+from tests.host.looks import unit_pids
 from tests.host.machine import booted, wait_until
 from tests.host.package import CHECKOUT
 from tests.host.releases import MARK
-from tests.host.stops import Stops, stopped, unit_pids
+from tests.host.stops import Stops, stopped
 from tests.host.webhost import Site, WebHost
 from tests.support.httpd import name_of, parent_of, state_of
 from tests.support.sites import leftovers

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import http.client
 import re
-import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.host.machine import Host
 from tests.host.releases import MARK, Packed, pack_tree
-from tests.host.visitors import TIMEOUT
+from tests.host.schedule import TIMEOUT, Schedule
 from tests.host.webhost import WebHost
 
 # nginx is there to test what it would include.
@@ -127,39 +123,14 @@ class Visit:
 QUIET = 0.3  # seconds after each swap in which nothing else happens: what is asked then must come from its release
 
 
-@dataclass(slots=True)
-class Visitors:
-    """Who comes on a schedule, whether or not the ones before have been served. A context manager."""
+class Visitors(Schedule[Visit]):
+    """Visitors of the slow page, and the swaps that they lived through."""
 
-    host: Host
-    name: str
-    rate: float
-    visits: list[Visit] = field(default_factory=list)
-    swaps: list[Swap] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    def __init__(self, host: Host, name: str, rate: float) -> None:
+        super().__init__(host, name, rate)
+        self.swaps: list[Swap] = []
 
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._schedule)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _schedule(self) -> None:
-        started = time.monotonic()
-        with ThreadPoolExecutor(max_workers=64, initializer=self.host.join_network) as pool:
-            waiting: list[Future[Visit]] = []
-            while not self._stop.wait(max(0.0, started + len(waiting) / self.rate - time.monotonic())):
-                waiting.append(pool.submit(self._visit))
-            self.visits = [visit.result() for visit in waiting]
-
-    def _visit(self) -> Visit:
+    def visit(self, due: float) -> Visit:  # noqa: ARG002 - what they saw counts here, and not how long it took
         sent, failure, marks = time.monotonic(), "", tuple[str, ...]()
         connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=TIMEOUT)
         try:

@@ -23,7 +23,7 @@ from tests.host.package import dependencies
 from tests.host.pages import PHP, SIGNALS, Visitors, pack_pages, use_php
 from tests.host.releases import Packed
 from tests.host.roots import debian_root
-from tests.host.visitors import TIMEOUT
+from tests.host.schedule import TIMEOUT
 from tests.host.webhost import MPMS, PACKAGES, Site, WebHost
 from tests.support.tarballs import touch
 

@@ -23,8 +23,9 @@ from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.field import STRATEGIES, Field, opened
 from tests.host.lanes import play_in_lanes
+from tests.host.looks import unit_pids
 from tests.host.machine import wait_until
-from tests.host.stops import stopped, unit_pids
+from tests.host.stops import stopped
 from tests.host.webhost import MPMS
 from tests.host.whole import watched
 from tests.support.httpd import state_of

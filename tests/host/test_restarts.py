@@ -19,8 +19,8 @@ import pytest
 
 from tests.host.conftest import Expected
 from tests.host.field import STRATEGIES, Field, opened
+from tests.host.looks import unit_pids
 from tests.host.machine import wait_until
-from tests.host.stops import unit_pids
 from tests.host.visitors import Load, fetch
 from tests.host.webhost import MPMS, WebHost
 from tests.host.whole import watched

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import http.client
-import threading
 import time
 from collections.abc import Collection
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import quote
 
 from tests.host.machine import Host
 from tests.host.releases import MARK, file_paths
-
-TIMEOUT = 20  # seconds for a single request
+from tests.host.schedule import TIMEOUT, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,37 +67,35 @@ def _fetch(
             connection.close()
 
 
-@dataclass(slots=True)
-class Load:
-    """Visitors who come on a schedule, whether or not the ones before them have been served.
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """What became of a request, and how long its visitor waited, counted from when it was due."""
 
-    A context manager, entered when the first has been answered. ``failures`` says what went wrong for whom; ``worst``
-    is the longest that anybody waited, counted from when the request was due.
-    """
+    failure: str
+    mark: str
+    latency: float
 
-    host: Host
-    name: str
-    rate: float = 50.0  # requests a second
-    failures: list[str] = field(default_factory=list)
-    marks: set[str] = field(default_factory=set)
-    requests: int = 0
-    worst: float = 0.0
-    _answered: threading.Event = field(default_factory=threading.Event)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
 
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._schedule)
-        self._thread.start()
-        self._answered.wait(TIMEOUT)
-        return self
+class Load(Schedule[Visit]):
+    """Visitors who ask which release is served."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
+    def __init__(self, host: Host, name: str, rate: float = 50.0) -> None:
+        super().__init__(host, name, rate)
+
+    @property
+    def failures(self) -> list[str]:
+        """What went wrong, for each for whom something did."""
+        return [visit.failure for visit in self.visits if visit.failure]
+
+    @property
+    def marks(self) -> set[str]:
+        """The releases that were served."""
+        return {visit.mark for visit in self.visits if not visit.failure}
+
+    @property
+    def worst(self) -> float:
+        """The longest that anybody waited."""
+        return max((visit.latency for visit in self.visits), default=0.0)
 
     def assert_served(self, marks: Collection[str]) -> None:
         """Every visitor was served, by one of the releases that there were."""
@@ -110,22 +103,7 @@ class Load:
         assert not self.failures, f"{len(self.failures)} of {self.requests} failed: {self.failures[:5]}"
         assert self.marks <= set(marks)
 
-    def _schedule(self) -> None:
-        started = time.monotonic()
-        with ThreadPoolExecutor(max_workers=64, initializer=self.host.join_network) as visitors:
-            waiting: list[Future[tuple[str, str, float]]] = []
-            while not self._stop.wait(max(0.0, started + len(waiting) / self.rate - time.monotonic())):
-                waiting.append(visitors.submit(self._visit, started + len(waiting) / self.rate))
-                self.requests = len(waiting)
-            for visit in waiting:
-                failure, mark, latency = visit.result()
-                if failure:
-                    self.failures.append(failure)
-                else:
-                    self.marks.add(mark)
-                self.worst = max(self.worst, latency)
-
-    def _visit(self, due: float) -> tuple[str, str, float]:
+    def visit(self, due: float) -> Visit:
         failure, mark = "", ""
         try:
             response = _fetch(http.client.HTTPConnection("127.0.0.1", 80, timeout=TIMEOUT), self.name, MARK)
@@ -134,5 +112,4 @@ class Load:
                 failure = f"status {response.status}"
         except (OSError, http.client.HTTPException) as error:
             failure = repr(error)
-        self._answered.set()
-        return failure, mark, time.monotonic() - due
+        return Visit(failure, mark, time.monotonic() - due)

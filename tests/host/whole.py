@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 
 from tests.host.field import STRATEGIES, Field
-from tests.host.stops import unit_pids
+from tests.host.looks import unit_pids
 from tests.support.httpd import name_of, parent_of, state_of
 
 GLANCE = 0.005  # seconds between two looks
