@@ -97,7 +97,9 @@ def deployment_started(deployment: Deployment) -> Event:
     what = deployment.release or printable(deployment.file_name)
     if deployment.kind is Kind.ROLLBACK:
         by = f", asked for by {deployment.who}" if deployment.who else ""
-        message = f"rolling back from {deployment.previous or 'what is live'} to {what}{by}"
+        way = f" from {deployment.previous}" if deployment.previous else ""
+        way += f" to {deployment.release}" if deployment.release else ""
+        message = f"rolling back{way}{by}"
         kind = MessageId.ROLLBACK_STARTED
     else:
         by = f", uploaded by {deployment.uploader}" if deployment.uploader else ""
