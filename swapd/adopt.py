@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 
+from swapd.context import Context
 from swapd.host import records
 from swapd.host.drift import find_drift, is_gone, is_there, linked_release
 from swapd.host.files import identify
-from swapd.ledger import Context
 from swapd.model import events
 from swapd.model.config import Drift, Site
 from swapd.model.errors import Failed

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from swapd import __version__
+from swapd.context import Context
 from swapd.desk import SiteDesk
 from swapd.host.configuration import read_sites
 from swapd.host.eventlog import EventLog
 from swapd.host.notify import Notifier
 from swapd.host.resume import resume_for_stopped
 from swapd.host.watcher import Watcher
-from swapd.ledger import Context
 from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import ConfigurationError, Failed

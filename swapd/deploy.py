@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Sequence
 
 from swapd.adopt import settle_drift
+from swapd.context import Context
 from swapd.host import records
 from swapd.host.apache import Force, look_at_route
 from swapd.host.disks import Disks
 from swapd.host.files import is_tree, locked
 from swapd.host.refusals import explain
 from swapd.host.routes import is_route_right
-from swapd.ledger import Context, Ledger
+from swapd.ledger import Ledger
 from swapd.model import events
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed, Interrupted, Rejected

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from swapd import worker
+from swapd.answer import is_retried
 from swapd.host import records
 from swapd.host.coprocess import Coprocess
 from swapd.host.files import is_writable
 from swapd.host.leisure import Leisure
 from swapd.host.room import read_room
 from swapd.host.routes import is_route_lost
-from swapd.ledger import is_retried
 from swapd.model.config import Queue, Site
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout

@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
+from swapd.answer import MAX_ATTEMPTS, Answer
+from swapd.context import Context
 from swapd.host import records
 from swapd.host.files import identify
-from swapd.host.leisure import Leisure
-from swapd.host.refusals import PASSING
 from swapd.model import events
 from swapd.model.config import Mtime, Site
 from swapd.model.control import RollbackRequest
 from swapd.model.errors import Failed, NotComplete, Rejected, SwapdError
-from swapd.model.events import Event
-from swapd.model.layout import Layout
 from swapd.model.record import (
     SUPERSEDED,
     Deployment,
@@ -30,44 +28,17 @@ from swapd.model.record import (
 )
 from swapd.model.release import (
     DeploymentId,
-    Digest,
     Outcome,
     PauseCost,
     Release,
     ReleaseId,
-    SidecarKind,
     Stage,
     Tarball,
     Upload,
-    printable,
     recorded_name,
 )
 from swapd.model.room import NoRoom
-from swapd.stages.mark import describe, remove_sums, remove_upload, write_marker
-
-RARELY = 30.0  # seconds between two looks at all of a drop directory by who deploys: a crowd may lie there
-MAX_ATTEMPTS = 3  # how often an upload is taken up that crashes us, before it counts as failed
-RETRIED = ("interrupted", "crashed")  # problems after which the same upload is taken up again
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What a deployment needs of whoever runs it: a worker of the daemon, or a command."""
-
-    layout: Layout
-    emit: Callable[[Event], None]
-    progress: Callable[[Stage, float | None, str], None]  # the stage, how much of it is done (0 to 1), the release
-    is_cancelled: Callable[[], bool] = lambda: False
-    operator: str = ""  # who ran the command
-    sweeping: Leisure = field(default_factory=lambda: Leisure(RARELY))  # of what crashes left in the drop directory
-    tidying: Leisure = field(default_factory=lambda: Leisure(RARELY))  # of markers of releases that are gone
-
-
-def is_retried(deployment: Deployment) -> bool:
-    """Whether the daemon takes the same upload up again after this outcome."""
-    if deployment.problem == "crashed" and deployment.attempt >= MAX_ATTEMPTS:
-        return False
-    return deployment.problem in RETRIED and deployment.is_dropped
+from swapd.model.succession import succeed
 
 
 class Ledger:
@@ -79,7 +50,7 @@ class Ledger:
         self.context = context
         self.deployment = deployment
         # A record has the name in printable form; only a name that is the same in both forms can have begun.
-        self._file_name = deployment.file_name if file_name is None else file_name
+        self._answer = Answer(site, context, deployment.file_name if file_name is None else file_name)
         self._is_begun = file_name is None
         self._unpaused = events.describe_pause(None)
         self._stage: Stage | None = None
@@ -158,7 +129,7 @@ class Ledger:
             self._write()
         finally:
             self.tell_start()
-        self._mark(self.deployment)
+        self._answer.mark(self.deployment)
 
     def _find_crashed(self) -> Deployment | None:
         """The last attempt at the same upload that ended without a word."""
@@ -273,21 +244,15 @@ class Ledger:
             reason = f"{was}; {reason}"
         try:
             self._write_state(release)
-        except OSError as error:
-            message = f"{release.release} is live, and that cannot be written down yet: {error.strerror}"
+        except (OSError, Failed) as error:
+            why = error.message if isinstance(error, Failed) else error.strerror
+            message = f"{release.release} is live, and that cannot be written down yet: {why}"
             self.context.emit(events.degraded(message, self.site.name))
             raise NotComplete("cannot-record-live", message) from error
         return self._end(Outcome.LIVE, reason, "", "")
 
     def _write_state(self, release: Release) -> None:
         layout, name = self.context.layout, self.site.name
-        before = records.read_state(layout, name)
-        previous = release.outgoing + before.previous
-        unique = dict.fromkeys(item for item in previous if item != release.release)
-        is_rollback = self.deployment.kind is Kind.ROLLBACK
-        bad = (*before.bad, *(release.outgoing if is_rollback and self.deployment.is_previous_bad else ()))
-        # What is live or kept again is not to be removed under its old name's sentence.
-        doomed = tuple(item for item in before.doomed if item != release.release and item not in unique)
         live = LiveRelease(
             release=release.release,
             digest=self.deployment.digest,
@@ -299,10 +264,9 @@ class Ledger:
             others=tuple(LiveTree(str(path.live), identify(path.live)) for path in self.site.paths),
             live=str(self.site.live),
         )
-        # What is live again, or was deployed anew, is bad no more; what is not listed any more is not pinned either.
-        bad = tuple(dict.fromkeys(item for item in bad if item in unique))
-        pinned = tuple(item for item in before.pinned if item in unique or item == release.release)
-        records.write_state(layout, name, SiteState(live, tuple(unique), doomed, bad, pinned))
+        are_bad = self.deployment.kind is Kind.ROLLBACK and self.deployment.is_previous_bad
+        state = succeed(records.read_state(layout, name), live, release.outgoing, are_bad=are_bad)
+        records.write_state(layout, name, state)
 
     def _end(self, outcome: Outcome, reason: str, hint: str, problem: str) -> Deployment:
         if not self._is_begun:
@@ -352,10 +316,8 @@ class Ledger:
             self.deployment = replace(self.deployment, is_told=True)
             self._write_or_keep(through=False)
             self.context.emit(events.deployment_ended(self.deployment))
-        marked = replace(self.deployment, outcome=Outcome.PENDING) if is_retried(self.deployment) else self.deployment
-        self._is_done = not is_latest or self._mark(marked)
-        if self.deployment.outcome in (Outcome.LIVE, Outcome.UNCHANGED) and not self.deployment.is_superseded:
-            self._is_done &= self._remove_upload()
+        is_marked = not is_latest or self._answer.mark(self.deployment)
+        self._is_done = self._answer.take_away(self.deployment) and is_marked
         if not self.deployment.must_refresh:
             self.close()
         return self.deployment
@@ -370,43 +332,8 @@ class Ledger:
         self._degrading("the record", lambda: records.write_deployment(layout, self.deployment))
         self._degrading("old records", lambda: records.forget_old_deployments(layout, self.site.name))
 
-    def _mark(self, deployment: Deployment) -> bool:
-        if not deployment.is_dropped:
-            return True
-        marker = describe(deployment)
-        return self._degrading("the marker", lambda: write_marker(self.site.incoming, self._file_name, marker))
-
-    def _remove_upload(self) -> bool:
-        claimed, sidecars = self.deployment.fingerprint, self.deployment.sidecars
-        if not self.deployment.is_dropped or claimed is None:
-            return True
-        is_done = self._degrading(
-            "the removal of the upload",
-            lambda: remove_upload(self.site.incoming, self._file_name, claimed, sidecars),
-        )
-        if any(sidecar.kind is SidecarKind.SUMS for sidecar in sidecars):
-            self._degrading("the removal of SHA256SUMS", lambda: remove_sums(self.site.incoming, self._are_answered))
-        return is_done
-
-    def _are_answered(self, digests: set[Digest]) -> bool:
-        """Whether tarballs of all these digests have had an outcome; of more than are remembered, nobody knows."""
-        if len(digests) > records.HISTORY_LENGTH:
-            return True
-        return digests <= {
-            item.digest for item in records.read_deployments(self.context.layout, self.site.name) if item.ended
-        }
-
     def _degrading(self, what: str, write: Callable[[], object]) -> bool:
-        """Does what must not change an outcome when it fails: that is said. Whether there is no more to hope for."""
-        try:
-            write()
-        except Failed as error:
-            self.context.emit(events.degraded(f"{what}: {error.message}", self.site.name))
-        except OSError as error:
-            self._degrade(what, error)
-            return error.errno not in PASSING
-        return True
+        return self.context.degrading(self.site.name, what, write)
 
     def _degrade(self, what: str, error: OSError) -> None:
-        message = f"{what}: {printable(str(error.filename))}: {error.strerror}"
-        self.context.emit(events.degraded(message, self.site.name))
+        self.context.degrade(self.site.name, what, error)

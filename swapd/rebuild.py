@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from swapd.adopt import find_live
+from swapd.context import Context
 from swapd.host import records
 from swapd.host.drift import linked_release
 from swapd.host.files import fsync_directory, is_tree
-from swapd.ledger import Context
 from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import Failed

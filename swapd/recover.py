@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from swapd.answer import MAX_ATTEMPTS
+from swapd.context import Context
 from swapd.host import records
 from swapd.host.files import is_tree, set_aside, sweep_temporaries
 from swapd.host.resume import resume_leftover
 from swapd.host.routes import find_kept_tree, is_route_lost, lead, sweep_maps
-from swapd.ledger import MAX_ATTEMPTS, Context, Ledger
+from swapd.ledger import Ledger
 from swapd.model import events
 from swapd.model.config import PauseMode, Site
 from swapd.model.errors import Failed, Interrupted

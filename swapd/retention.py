@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 
 import psutil
 
+from swapd.context import Context
 from swapd.host import linux, records
 from swapd.host.child import Child
 from swapd.host.drift import find_drift, is_there
 from swapd.host.files import locked
 from swapd.host.routes import read_route
 from swapd.host.usage import Usage, find_usage
-from swapd.ledger import Context
 from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import Busy

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from swapd.adopt import settle_drift
+from swapd.context import Context
 from swapd.deploy import choose_strategies, clean, keep_going, make_live
 from swapd.host import records
 from swapd.host.files import is_tree, locked
 from swapd.host.refusals import explain
 from swapd.host.routes import is_route_right
-from swapd.ledger import Context, Ledger
+from swapd.ledger import Ledger
 from swapd.model.config import Require, Site
 from swapd.model.control import RollbackRequest, describe_binding, refuse_stale
 from swapd.model.errors import Failed, Rejected, UsageError

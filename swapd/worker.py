@@ -17,11 +17,12 @@ import time
 from dataclasses import asdict, astuple
 from typing import Any, TextIO
 
+from swapd.answer import is_retried
+from swapd.context import Context
 from swapd.deploy import deploy, supersede
 from swapd.host import records
 from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
-from swapd.ledger import Context, is_retried
 from swapd.model.config import Site
 from swapd.model.control import is_control
 from swapd.model.errors import Busy, Failed, NotComplete

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import click
 
+from swapd.context import Context
 from swapd.deploy import deploy
 from swapd.host.configuration import read_site
 from swapd.host.eventlog import EventLog
 from swapd.host.users import find_operator
-from swapd.ledger import Context
 from swapd.model.config import Site
 from swapd.model.errors import ExitStatus, Failed, NotComplete
 from swapd.model.events import Event

@@ -9,12 +9,12 @@ from dataclasses import replace
 import click
 
 from swapd.commands.deploy import discard, show_nothing
+from swapd.context import Context
 from swapd.host import records
 from swapd.host.configuration import read_site
 from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
 from swapd.host.users import find_operator
-from swapd.ledger import Context
 from swapd.model.config import Site
 from swapd.model.control import find_release
 from swapd.model.errors import Rejected, UsageError

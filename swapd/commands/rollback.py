@@ -7,10 +7,10 @@ from contextlib import suppress
 import click
 
 from swapd.commands.deploy import STATUSES, cancellable, discard, print_outcome, show_nothing
+from swapd.context import Context
 from swapd.host.configuration import read_site
 from swapd.host.eventlog import EventLog
 from swapd.host.users import find_operator
-from swapd.ledger import Context
 from swapd.model.control import RollbackRequest
 from swapd.model.errors import Failed, NotComplete
 from swapd.model.layout import Layout

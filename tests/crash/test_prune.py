@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from swapd.context import Context
 from swapd.host import records
 from swapd.host.configuration import read_site
 from swapd.host.files import locked
-from swapd.ledger import Context
 from swapd.model.config import Site
 from swapd.model.events import Event
 from swapd.recover import recover

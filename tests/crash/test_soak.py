@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from swapd.ledger import is_retried
+from swapd.answer import is_retried
 from tests.crash.actors import kill_something
 from tests.support.httpd import Httpd
 from tests.support.sites import Scratch, leftovers

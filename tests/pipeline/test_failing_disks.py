@@ -203,6 +203,22 @@ class TestState:
         state.faults.mend()
         state.wait_live(is_first=True)
 
+    def test_the_disk_fails_at_the_swap(self, state: Host, large: Path) -> None:
+        """What was recorded cannot even be read then, and yet the release is live, and stays so."""
+        first = state.tarball("first")
+        drop(first, state.incoming)
+        state.scratch.wait_marker(f"{first.name}.live")
+        drop(large, state.incoming)
+        worker = state.scratch.hold_worker(state.daemon)
+        state.faults.set(("open", errno.EIO, "/site.toml"))
+        os.kill(worker, signal.SIGCONT)
+        wait_until(lambda: "is live, and that cannot be written down yet" in state.daemon.log(), "the complaint")
+        assert (state.scratch.live() / "index.html").read_text() == "large"
+        state.faults.mend()
+        state.scratch.wait_marker(f"{large.name}.live")
+        assert [item.outcome.value for item in state.scratch.deployments()] == ["live", "live"]
+        assert state.daemon.log().count(f"deploying {release_of(large)}") == 1
+
     @pytest.mark.parametrize("calls", [("readdir",), ("getattr", "open")])
     def test_its_records_cannot_be_read(self, state: Host, calls: tuple[str, ...]) -> None:
         """Nor at a start."""

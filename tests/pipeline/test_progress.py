@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from swapd.context import Context
 from swapd.deploy import deploy
 from swapd.host.configuration import read_site
-from swapd.ledger import Context
 from swapd.model.release import Stage, Upload
 from tests.support.daemon import Daemon
 from tests.support.httpd import state_of

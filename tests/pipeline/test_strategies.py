@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from swapd.context import Context
 from swapd.deploy import deploy
 from swapd.host.configuration import read_site
 from swapd.host.routes import read_route
-from swapd.ledger import Context
 from swapd.model.events import Event
 from swapd.model.message_ids import MessageId
 from swapd.model.record import Deployment

@@ -17,10 +17,10 @@ from typing import Any
 
 import tomli_w
 
+from swapd.context import Context
 from swapd.deploy import deploy
 from swapd.host import records
 from swapd.host.configuration import read_site
-from swapd.ledger import Context
 from swapd.model.config import Site
 from swapd.model.config_parser import parse_document
 from swapd.model.layout import Layout

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from swapd.context import Context
 from swapd.host.renames import is_half_swapped
 from swapd.host.routes import TICK, is_astray, is_route_right, lead, read_route
-from swapd.ledger import Context
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import ConfigurationError, Failed
 from swapd.model.events import Event

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from swapd.context import Context
 from swapd.host import records
-from swapd.ledger import Context
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, now
 from swapd.model.release import DeploymentId, Outcome
