@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from swapd.host import records
-from swapd.host.drift import find_drift, is_there, linked_release
+from swapd.host.drift import find_drift, is_gone, is_there, linked_release
 from swapd.host.files import identify
 from swapd.ledger import Context
 from swapd.model import events
@@ -18,19 +18,19 @@ from swapd.model.release import ADOPTED, DeploymentId, Outcome, ReleaseId
 def settle_drift(site: Site, context: Context, state: SiteState) -> SiteState:
     """The site's state, which says what stands at its live paths; under the site's lock, before anything is changed.
 
-    A live path that was changed by hand since is adopted where the site is configured so; else ``Failed``
-    (``live-changed``).
+    A live path that was changed by hand since is adopted where the site is configured so, or where nothing stands there
+    any more; else ``Failed`` (``live-changed``).
     """
     found = find_drift(site, state)
     if not found or state.live is None:
         return state
-    if site.drift is Drift.ADOPT:
+    if site.drift is Drift.ADOPT or is_gone(site, state.live):
         return adopt(site, context, state)
     raise Failed(
         "live-changed",
         f"{' and '.join(found)}: not what swapd left there, which was {state.live.release}",
         "Nothing was overwritten. Put back what was there, or have what is there now adopted as it is: "
-        f"swapd init {site.name} --live {site.live}. Then touch the tarball.",
+        f"swapd init {site.name} --live {site.live}. Then do this again; for a dropped tarball, touch it.",
     )
 
 

@@ -263,7 +263,8 @@ class Ledger:
         pause = self.deployment.pause
         reason = reason or (self._unpaused if pause is None else events.describe_pause(pause))
         if self.deployment.kind is Kind.ROLLBACK:
-            reason = f"rolled back from {self.deployment.previous or 'nothing'}; {reason}"
+            was = f"rolled back from {self.deployment.previous}" if self.deployment.previous else "nothing was live"
+            reason = f"{was}; {reason}"
         try:
             self._write_state(release)
         except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from swapd.archive.names import shown
@@ -37,8 +37,16 @@ class BlockReader:
             block += missing
         return block
 
-    def pieces(self, count: int, name: bytes) -> Iterator[memoryview]:
+    def pieces(self, count: int, name: bytes) -> Iterable[memoryview]:
         """Exactly ``count`` bytes, piece by piece, uncopied; ``Rejected`` where the stream ends before."""
+        end = self._at + count
+        if count and end <= len(self._chunk):  # as most files have it
+            piece = memoryview(self._chunk)[self._at : end]
+            self._at = end
+            return (piece,)
+        return self._pieces(count, name)
+
+    def _pieces(self, count: int, name: bytes) -> Iterator[memoryview]:
         while count:
             if self._at == len(self._chunk) and not self._refill():
                 raise Rejected.because("truncated", f"the archive ends inside {shown(name)}", UPLOAD_AGAIN)
@@ -49,7 +57,11 @@ class BlockReader:
 
     def skip(self, count: int, name: bytes) -> None:
         """Leaves out exactly ``count`` bytes."""
-        for _ in self.pieces(count, name):
+        end = self._at + count
+        if end <= len(self._chunk):
+            self._at = end
+            return
+        for _ in self._pieces(count, name):
             pass
 
     def rest(self) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ try:  # ISA-L's inflate is recommended, and not needed: zlib does the same and t
 except ImportError:
     igzip = None
 
-# Most bytes of one block. What is larger comes from the kernel each time, page by page, and is gone from the processor's
+# Most bytes of one block. What is larger comes from the kernel each time, page by page, and has left the processor's
 # cache before it is written to a file: with 1 MiB an extraction took a fifth more.
 BLOCK = 256 << 10
 INPUT = 128 << 10  # compressed bytes for one call of a decoder

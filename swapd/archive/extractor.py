@@ -46,6 +46,7 @@ def extract_archive(
     *,
     strip_components: int | None,
     progress: Callable[[int], None],
+    keep_times: bool = True,
 ) -> Extracted:
     """Extracts the tarball that ``descriptor`` is open for into the empty directory that ``into`` is open for.
 
@@ -53,23 +54,26 @@ def extract_archive(
     0755 and the archive's times, directories 0755 and the present; owners are the caller's. Nothing is synced.
 
     ``strip_components`` takes that many components from each name, as GNU tar does; None unwraps an archive whose
-    only entry at the top is a directory. ``progress`` gets the bytes of the tarball that were read, at least for each
-    MiB and each 256 members; what it raises ends the extraction.
+    only entry at the top is a directory. Without ``keep_times``, files have the present, too. ``progress`` gets the
+    bytes of the tarball that were read, at least for each MiB and each 256 members; what it raises ends the extraction.
 
     ``Rejected`` when anything is wrong with the archive, ``Failed`` when zstd is needed and missing, ``OSError`` when
     the host cannot (ENOSPC, EIO …). The tree is then incomplete and to be thrown away; no thread, child or
     descriptor is left. The offset of ``descriptor`` may have moved.
     """
     with Stream(descriptor, compression, progress) as stream:
-        return extract_stream(stream, into, limits, strip_components)
+        return extract_stream(stream, into, limits, strip_components, keep_times=keep_times)
 
 
-def extract_stream(stream: Stream, into: int, limits: Limits, strip_components: int | None) -> Extracted:
+def extract_stream(
+    stream: Stream, into: int, limits: Limits, strip_components: int | None, *, keep_times: bool
+) -> Extracted:
     """The same from a stream that is open already."""
     try:
         budget = Budget(limits, stream.size)
         with Tree(into, budget) as tree:
-            extraction = _Extraction(MemberReader(BlockReader(stream), budget), tree, limits, strip_components)
+            reader = MemberReader(BlockReader(stream), budget)
+            extraction = _Extraction(reader, tree, limits, strip_components, keep_times=keep_times)
             extraction.read_members(stream.report)
             if strip_components is None:
                 tree.unwrap(stream.report)
@@ -87,12 +91,15 @@ def extract_stream(stream: Stream, into: int, limits: Limits, strip_components: 
 class _Extraction:
     """One run over the members."""
 
-    def __init__(self, reader: MemberReader, tree: Tree, limits: Limits, strip_components: int | None) -> None:
+    def __init__(
+        self, reader: MemberReader, tree: Tree, limits: Limits, strip_components: int | None, *, keep_times: bool
+    ) -> None:
         self._reader = reader
         self._tree = tree
         self._max_depth = limits.max_depth
         self._allow_links_to = limits.allow_links_to
         self._strip = strip_components or 0
+        self._keep_times = keep_times
         self._files = 0
         self._links = 0
         self._bytes = 0
@@ -129,7 +136,8 @@ class _Extraction:
         return Extracted(self._files, self._tree.directories, self._links, self._bytes, self._newest)
 
     def _add_file(self, member: Member, parts: Parts) -> None:
-        self._tree.add_file(parts, self._reader.body(), is_executable=member.is_executable, mtime=member.mtime)
+        mtime = member.mtime if self._keep_times else None
+        self._tree.add_file(parts, self._reader.body(), is_executable=member.is_executable, mtime=mtime)
         self._files += 1
         self._bytes += member.size
         if member.mtime is not None and member.mtime <= self._began:

@@ -55,6 +55,7 @@ def extract_jailed(
     strip_components: int | None,
     progress: Callable[[int], None],
     keep_room: Callable[[], None] = lambda: None,
+    keep_times: bool = True,
 ) -> Extracted:
     """As ``extract_archive``, in a child process that dies with this one, which must have one thread only.
 
@@ -69,8 +70,11 @@ def extract_jailed(
             decompressor = stack.enter_context(contextlib.closing(Decompressor(descriptor, compression)))
         piped = Piped(decompressor.output, descriptor) if decompressor else None
 
+        def extract(stream: Stream) -> Extracted:
+            return extract_stream(stream, into, limits, strip_components, keep_times=keep_times)
+
         def work(say: int) -> dict[str, Any]:
-            return _extract(descriptor, compression, into, limits, strip_components, piped, say, keep_room)
+            return _extract(descriptor, compression, piped, extract, say, keep_room)
 
         keep = {descriptor, into, *([decompressor.output] if decompressor else [])}
         child = stack.enter_context(contextlib.closing(Jailed(work, keep, _confine(into, limits.max_extracted))))
@@ -199,10 +203,8 @@ def _say(to: int, report: dict[str, Any]) -> None:
 def _extract(
     descriptor: int,
     compression: Compression,
-    into: int,
-    limits: Limits,
-    strip_components: int | None,
     piped: Piped | None,
+    extract: Callable[[Stream], Extracted],
     say: int,
     keep_room: Callable[[], None],
 ) -> dict[str, Any]:
@@ -225,7 +227,7 @@ def _extract(
     try:
         with Stream(descriptor, compression, report, piped) as stream:
             jail.forbid_processes()
-            found = extract_stream(stream, into, limits, strip_components)
+            found = extract(stream)
         answer = {"extracted": [found.files, found.directories, found.links, found.bytes, found.newest]}
     except Rejected as rejected:
         answer = {"rejected": [[issue.problem, issue.message, issue.hint] for issue in rejected.issues]}

@@ -6,9 +6,9 @@ refused, and so is an archive that does not end as POSIX says: two blocks of zer
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from enum import Enum
+from typing import NamedTuple
 
 from swapd.archive.blocks import SIZE, UPLOAD_AGAIN, BlockReader
 from swapd.archive.budget import Budget
@@ -30,9 +30,8 @@ class Kind(Enum):
     HARD_LINK = "hard link"
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One member, its name and target still as the archive has them."""
+class Member(NamedTuple):
+    """One member, its name and target still as the archive has them. A tuple, as ``Header`` is."""
 
     kind: Kind
     name: bytes
@@ -99,7 +98,7 @@ class MemberReader:
                 self._count_global()
                 check_global(content)
 
-    def body(self) -> Iterator[memoryview]:
+    def body(self) -> Iterable[memoryview]:
         """The content of the file that ``next_member`` returned last, to be read to its end."""
         count, self._body = self._body, 0
         return self._reader.pieces(count, self._last)
@@ -136,14 +135,8 @@ class MemberReader:
             raise Rejected.because(
                 "unexpected-content", f"{shown(name)} is a {kind.value} and claims {size} bytes of content", PACK_AGAIN
             )
-        return Member(
-            kind=kind,
-            name=name,
-            target=header.target if extension.target is None else extension.target,
-            size=size,
-            is_executable=bool(header.mode & 0o111),
-            mtime=header.mtime,
-        )
+        target = header.target if extension.target is None else extension.target
+        return Member(kind, name, target, size, bool(header.mode & 0o111), header.mtime)
 
     def _extension_content(self, header: Header) -> bytes:
         if header.size > MAX_EXTENSION_BYTES:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from swapd.archive.fingerprints import Fingerprints
 from swapd.archive.limits import MAX_COMPONENT_BYTES, MAX_LINK_HOPS, MAX_PATH_BYTES
@@ -24,9 +24,8 @@ RENAME = "Rename the file and pack again."
 OUTSIDE = "/"
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
-    """A member's name: its components, and what stood around them."""
+class Name(NamedTuple):
+    """A member's name: its components, and what stood around them. A tuple: there is one for each member."""
 
     parts: Parts
     is_dotted: bool  # began with `./`, or is `.` itself

@@ -2,7 +2,7 @@
 
 Every directory is opened one component at a time, relative to its parent's descriptor and without following a link;
 every file is created with O_EXCL. No symlink exists before the end, so even a mistake elsewhere could not write
-through one. Modes are set on what was just made and do not depend on the umask.
+through one. Modes do not depend on the umask: while the tree is written, this process has none.
 
 The tree is no deeper than ``Limits.max_depth``, and as many directories are open at once at most.
 """
@@ -49,6 +49,7 @@ class Tree:
         self._open: list[tuple[str, int]] = []  # the directory that was last used, from the top down
         self._open_parts: Parts = ()
         self._links: dict[str, str] = {}
+        self._umask = os.umask(0)
 
     def __enter__(self) -> Tree:
         return self
@@ -59,8 +60,9 @@ class Tree:
         self.close()
 
     def close(self) -> None:
-        """Closes the directories that are still open."""
+        """Closes the directories that are still open, and gives the umask back."""
         self._close_below(0)
+        os.umask(self._umask)
 
     def add_directory(self, parts: Parts) -> None:
         """Makes the directory, and those above it, where they are not there yet."""
@@ -70,8 +72,9 @@ class Tree:
         """Makes the file with this content, and the directories above it."""
         self._enter(parts[:-1], parts)
         self._refuse_link(parts)
+        mode = PROGRAM_MODE if is_executable else FILE_MODE
         try:
-            descriptor = os.open(parts[-1], _NEW_FILE, 0o600, dir_fd=self._descriptor)
+            descriptor = os.open(parts[-1], _NEW_FILE, mode, dir_fd=self._descriptor)
         except FileExistsError:
             raise _duplicate(parts) from None
         try:
@@ -82,7 +85,6 @@ class Tree:
                     written += os.write(descriptor, piece[written:])
             if mtime is not None:
                 os.utime(descriptor, (mtime, mtime))
-            os.fchmod(descriptor, PROGRAM_MODE if is_executable else FILE_MODE)
         finally:
             os.close(descriptor)
 
@@ -180,10 +182,9 @@ class Tree:
         except FileNotFoundError:
             if "/".join(directory) in self._links:
                 raise _duplicate(member) if directory == member else _through(directory, member, "a symlink") from None
-            os.mkdir(name, 0o700, dir_fd=parent)
+            os.mkdir(name, DIRECTORY_MODE, dir_fd=parent)
+            os.chmod(name, DIRECTORY_MODE, dir_fd=parent)  # without the group bit that it has of its parent
             is_new = True
-            # By name and before it is opened, because a umask can take even the owner's rights away.
-            os.chmod(name, DIRECTORY_MODE, dir_fd=parent)
             descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
         self._open.append((name, descriptor))
         self._open_parts = directory

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from swapd.host import records
-from swapd.host.drift import find_drift, is_there
+from swapd.host.drift import describe_remedy, find_drift, is_gone, is_there
 from swapd.host.linux import may_ptrace
 from swapd.model.config import Drift, Site
 from swapd.model.errors import Failed
@@ -33,15 +33,15 @@ def find_changes(site: Site, layout: Layout) -> Iterator[Finding]:
         remedy = "Nothing to do: the next deployment, or start, moves it aside and goes by what is on the disk."
         yield Finding(site.name, Severity.WARNING, "bad-record", what, why, remedy)
     for found in find_drift(site, state) if not is_busy else ():
-        is_refused = site.drift is Drift.REFUSE
-        yield Finding(
-            site.name,
-            Severity.ERROR if is_refused else Severity.WARNING,
-            "live-changed",
-            "the next deployment is refused" if is_refused else 'the next deployment adopts it (drift = "adopt")',
-            f"{found}, not what swapd left there" + (f", {state.live.release}" if state.live else ""),
-            f"Put back what was there, or adopt it as it is: swapd init {site.name} --live {site.live}",
-        )
+        if state.live and is_gone(site, state.live):
+            severity, what = Severity.ERROR, "visitors get nothing"
+        elif site.drift is Drift.REFUSE:
+            severity, what = Severity.ERROR, "the next deployment is refused"
+        else:
+            severity, what = Severity.WARNING, 'the next deployment adopts it (drift = "adopt")'
+        why = f"{found}, not what swapd left there" + (f", {state.live.release}" if state.live else "")
+        remedy = f"Put back what was there, or: {describe_remedy(site, state.live)}"
+        yield Finding(site.name, severity, "live-changed", what, why, remedy)
     gone = [release for release in state.previous if not is_there(site, release)]
     if gone:
         what = "kept releases cannot be rolled back to"

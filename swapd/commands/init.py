@@ -224,6 +224,9 @@ def _adopt_drift(layout: Layout, site: Site) -> str:
 
 
 def _describe_live(site: Site) -> str:
+    if site.strategy is Strategy.PINNED and site.live.is_dir() and not site.live.is_symlink():
+        kept = "it will be kept as the release adopted@…, with a symbolic link in its place"
+        return f"{site.live} is a directory: {kept}"
     if site.live.is_symlink():
         return f"{site.live} is a symbolic link to {os.readlink(site.live)}: it will be replaced by rename"
     if site.live.is_dir():

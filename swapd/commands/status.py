@@ -11,7 +11,7 @@ import click
 
 from swapd.host import records
 from swapd.host.configuration import read_site, read_sites
-from swapd.host.drift import find_drift
+from swapd.host.drift import describe_remedy, find_drift
 from swapd.model.config import Site
 from swapd.model.errors import ExitStatus, Failed
 from swapd.model.events import describe_pause
@@ -100,8 +100,8 @@ def describe(standing: Standing, present: datetime) -> list[str]:
         queues = ", ".join(f"{queue.listener} {queue.queued} of {queue.limit}" for queue in live.pause.queues)
         lines.append(f"  waited     {queues}")
     for found in standing.drift:
-        hint = f"swapd init {standing.site.name} --live {standing.site.live} adopts it"
-        lines.append(click.style(f"  changed    {found}, not what swapd left there; {hint}", fg="red"))
+        remedy = describe_remedy(standing.site, live)
+        lines.append(click.style(f"  changed    {found}, not what swapd left there; {remedy}", fg="red"))
     if standing.state.previous:
         bad = standing.state.bad
         kept = [f"{item} (rolled back from)" if item in bad else item for item in standing.state.previous]

@@ -30,6 +30,24 @@ def find_drift(site: Site, state: SiteState) -> list[str]:
     return found
 
 
+def is_gone(site: Site, live: LiveRelease) -> bool:
+    """Whether nothing at all stands at the live paths any more, so that nothing could be overwritten there.
+
+    Not where what is recorded was on another filesystem: that may not be mounted, and would hide what is put there.
+    """
+    if any(os.path.lexists(part.live) for part in site.parts):
+        return False
+    place = site.releases if site.releases.is_dir() else site.releases.parent
+    return place.is_dir() and place.stat().st_dev == live.tree.device
+
+
+def describe_remedy(site: Site, live: LiveRelease | None) -> str:
+    """What puts an end to the drift, as a clause."""
+    if live is not None and is_gone(site, live):
+        return f"swapd rollback {site.name}, or the next deployment, puts a release there"
+    return f"swapd init {site.name} --live {site.live} adopts it"
+
+
 def recorded_tree(part: Site, live: LiveRelease) -> TreeIdentity | None:
     """Which tree the part's live path was left as; None where it was not one of the site's then."""
     if not part.part:

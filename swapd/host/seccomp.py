@@ -113,11 +113,10 @@ THREADS: Calls = {"clone": Check(0, with_bits=CLONE_THREAD)}
 WRITING: Calls = {
     "openat": None,
     "utimensat": None,
-    "fchmod": None,
     **COMPUTING,
     **_named(
-        "mkdirat fchmodat fchmodat2 linkat symlinkat renameat renameat2 unlinkat getdents64 readlinkat",
-        "faccessat faccessat2 ftruncate fallocate fsync fdatasync syncfs",
+        "mkdirat fchmod fchmodat fchmodat2 linkat symlinkat renameat renameat2 unlinkat getdents64 readlinkat",
+        "faccessat faccessat2 ftruncate fallocate fsync fdatasync syncfs umask",
     ),
     **THREADS,
     "seccomp": Check(0, (SET_MODE_FILTER,)),

@@ -97,7 +97,9 @@ def deployment_started(deployment: Deployment) -> Event:
     what = deployment.release or printable(deployment.file_name)
     if deployment.kind is Kind.ROLLBACK:
         by = f", asked for by {deployment.who}" if deployment.who else ""
-        message = f"rolling back from {deployment.previous or 'what is live'} to {what}{by}"
+        way = f" from {deployment.previous}" if deployment.previous else ""
+        way += f" to {deployment.release}" if deployment.release else ""
+        message = f"rolling back{way}{by}"
         kind = MessageId.ROLLBACK_STARTED
     else:
         by = f", uploaded by {deployment.uploader}" if deployment.uploader else ""
@@ -201,9 +203,10 @@ def kept_gone(site: SiteName, releases: Sequence[str], where: str) -> Event:
 
 
 def live_adopted(site: SiteName, path: str, release: ReleaseId | None) -> Event:
-    what = f"what stands at {path} is taken for the release {release}" if release else f"nothing stands at {path}"
-    fields: dict[str, str | int] = {} if release is None else {"SWAPD_RELEASE": release}
-    return _of_site(MessageId.LIVE_ADOPTED, WARNING, site, f"{what}, as it was changed by hand", fields)
+    if release is None:
+        return _of_site(MessageId.LIVE_ADOPTED, WARNING, site, f"{path} is gone, and swapd did not take it away")
+    what = f"what stands at {path} is taken for the release {release}, as it was changed by hand"
+    return _of_site(MessageId.LIVE_ADOPTED, WARNING, site, what, {"SWAPD_RELEASE": release})
 
 
 def rebuilt(site: SiteName, message: str) -> Event:

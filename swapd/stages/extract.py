@@ -9,7 +9,7 @@ from swapd.archive import Limits, extract_jailed
 from swapd.host.files import closing_descriptor
 from swapd.host.refusals import explain
 from swapd.host.room import keeping_room
-from swapd.model.config import Site
+from swapd.model.config import Mtime, Site
 from swapd.model.release import DeploymentId, ExtractedTree, Tree, VerifiedTarball
 
 STAGING = ".staging-"  # never the name of a release, so a listing tells what is not complete
@@ -46,6 +46,7 @@ def extract(
                 strip_components=site.strip_components,
                 progress=progress,
                 keep_room=keep_room,
+                keep_times=site.mtime is Mtime.ARCHIVE,
             )
     except OSError as error:
         raise explain(error, site.releases) from error

@@ -32,6 +32,7 @@ from swapd.model.errors import Failed, Rejected
 from swapd.model.release import ExtractedTree, ReleaseId, StagedRelease, Tree, printable
 
 _SECOND = 1_000_000_000  # HTTP's times have whole seconds: "later" must be so for a visitor's If-Modified-Since, too
+_AS_WANTED = {stat.S_IFREG | 0o644, stat.S_IFREG | 0o755, stat.S_IFDIR | 0o755, stat.S_IFLNK | 0o777}
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -173,10 +174,13 @@ def _walk(root: Path, live: Path, owner: tuple[int, int], times: int | None, kee
             keep_going()
             for entry in entries:
                 if beside is not None and times is not None:
-                    with contextlib.suppress(FileNotFoundError):
+                    try:
                         status = os.stat(entry.name, dir_fd=beside, follow_symlinks=False)
-                        if not stat.S_ISDIR(status.st_mode):
-                            newest = max(newest, status.st_mtime_ns)
+                    except FileNotFoundError:
+                        pass
+                    else:
+                        if status.st_mtime_ns > newest and not stat.S_ISDIR(status.st_mode):
+                            newest = status.st_mtime_ns
                 _give(entry.name, directory, owner, times)
     with opened_directory(root.parent) as parent:
         _give(root.name, parent, owner, times)
@@ -191,10 +195,10 @@ def _give(name: str, directory: int, owner: tuple[int, int], times: int | None) 
     """
     status = os.stat(name, dir_fd=directory, follow_symlinks=False)
     mode = status.st_mode
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
-        wanted = 0o755 if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0o644
-        if stat.S_IMODE(mode) != wanted:
-            os.chmod(name, wanted, dir_fd=directory)
+    if mode in _AS_WANTED:
+        pass
+    elif stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        os.chmod(name, 0o755 if stat.S_ISDIR(mode) or mode & stat.S_IXUSR else 0o644, dir_fd=directory)
     elif not stat.S_ISLNK(mode):
         raise Failed(
             "strange-file",
