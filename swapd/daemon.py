@@ -1,4 +1,4 @@
-"""The daemon: watches the drop directories, hands uploads to one worker for each site, and tells systemd. No policy."""
+"""The daemon: hands what arrives to one worker for each site, hears how it goes, and tells systemd. No policy."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ import os
 import selectors
 import signal
 import time
-from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from swapd import __version__
+from swapd import __version__, lookout
 from swapd.context import Context
 from swapd.desk import SiteDesk
 from swapd.host.configuration import read_sites
 from swapd.host.eventlog import EventLog
 from swapd.host.notify import Notifier
 from swapd.host.resume import resume_for_stopped
-from swapd.host.watcher import Watcher
+from swapd.lookout import Lookout
 from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import ConfigurationError, Failed
@@ -32,12 +30,9 @@ from swapd.model.record import now
 from swapd.model.release import Fingerprint, Outcome, SiteName, Upload, printable
 from swapd.model.status import status_line
 from swapd.recover import resume
-from swapd.stages.arrive import look
 
 log = logging.getLogger(__name__)
 
-RESCAN = 30.0  # seconds after which every drop directory is looked at, whatever the events say
-POLL = 2.0  # the same for a directory that the kernel gives no events of
 RESTART_DELAY = 2.0  # seconds before a worker that died is started again
 STOP_PATIENCE = 45.0  # seconds that a worker may take to end its deployment when we stop; the unit allows 60
 
@@ -56,10 +51,9 @@ class Daemon:
         self._trouble = ""
         self._not_resumed = ""
         self._is_stopping = False
-        self._polled: dict[Path, str] = {}
         self._desks: dict[SiteName, SiteDesk] = {}
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._watch = Watcher()
+        self._lookout = Lookout(self._log.emit)
         self._set_sites(read_sites(layout))
 
     def _set_sites(self, sites: dict[SiteName, Site]) -> None:
@@ -78,26 +72,7 @@ class Daemon:
                 desk.queue.clear()
                 desk.retire_worker()
         self._desks = desks
-        self._set_up_watch()
-
-    def _set_up_watch(self) -> None:
-        self._watch.watch(desk.site.incoming for desk in self._desks.values())
-        self._tell_polled()
-        for desk in self._desks.values():
-            why = self._watch.missing.get(desk.site.incoming) or ""
-            if why:
-                self._lose(desk, why)
-            desk.look_at = 0.0
-
-    def _tell_polled(self) -> None:
-        """Says once which drop directories are polled, and why."""
-        polled = {**self._watch.remote, **self._watch.unwatched}
-        for directory, why in polled.items() - self._polled.items():
-            if directory in self._watch.unwatched:
-                self._log.emit(events.unwatched(str(directory), why, POLL))
-            else:
-                self._log.emit(events.polled(str(directory), why, POLL))
-        self._polled = polled
+        self._lookout.set_up(desks.values())
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; ends when every worker has."""
@@ -105,7 +80,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)  # the byte in the wake-up pipe is what is handled
         self._selector.register(self._wake, selectors.EVENT_READ)
-        self._selector.register(self._watch.flags, selectors.EVENT_READ)
+        self._selector.register(self._lookout.flags, selectors.EVENT_READ)
         self._resume()
         gc.freeze()  # what workers share with us stays shared: a collection would touch, and so copy, all of it
         self._log.emit(events.started(list(self._desks), __version__))
@@ -116,23 +91,22 @@ class Daemon:
             self._stop()
         finally:
             signal.set_wakeup_fd(-1)
-            self._watch.close()
+            self._lookout.close()
 
     def _turn(self) -> None:
         """Once round the loop: look, hand over, tell, wait."""
         present = time.monotonic()
-        due = [desk.site.incoming for desk in self._desks.values() if present >= desk.looks_at]
-        silent = self._watch.find_silent([path for path in due if self._watch.must_poll(path)])
+        silent = self._lookout.find_silent(present)
         for desk in self._desks.values():
             with self._keeping(desk):
                 if present >= desk.looks_at:
                     with desk.looking.earned():
-                        self._look(desk, present, silent)
+                        self._lookout.look(desk, silent)
                 self._tend(desk, present)
                 if desk.notices.are_due:  # once the worker has something to do
                     self._write_notices(desk)
         if present >= self._rescan_at:
-            self._rescan_at = present + RESCAN
+            self._rescan_at = present + lookout.RESCAN
             self._look_after()
         if present >= self._check_at:
             self._check(present)
@@ -145,9 +119,10 @@ class Daemon:
         try:
             yield
         except Exception:  # the daemon's one broad except: see above
-            log.exception("%s: an unexpected error; the site is looked at again in %g s", desk.site.name, RESCAN)
+            again = lookout.RESCAN
+            log.exception("%s: an unexpected error; the site is looked at again in %g s", desk.site.name, again)
             desk.trouble = "an unexpected error, see journalctl -u swapd"
-            desk.look_at = desk.not_before = time.monotonic() + RESCAN
+            desk.look_at = desk.not_before = time.monotonic() + again
 
     def _resume(self) -> None:
         """Resumes what a crash left stopped; that it is not known what, is said once and keeps no site waiting."""
@@ -174,54 +149,14 @@ class Daemon:
     def _look_after(self) -> None:
         """Puts right what a killed command left, and tries again what could not be watched."""
         self._resume()
-        is_new = self._watch.watch_unwatched()
-        self._tell_polled()
+        self._lookout.watch_unwatched()
         for desk in self._desks.values():
-            if is_new:
-                desk.look_at = 0.0
             with self._keeping(desk):
                 if desk.worker is None:
                     desk.find_crashed()
                     desk.find_leftovers()
                 if desk.retry_where_mended() or desk.retry_where_room_is():
                     desk.look_at = 0.0
-
-    def _look(self, desk: SiteDesk, present: float, silent: Collection[Path]) -> None:
-        if desk.site.incoming in self._watch.missing:
-            desk.look_at = present + RESCAN
-            return
-        known = {upload.file_name for upload in (*desk.queue, *([desk.current] if desk.current else []))}
-        is_polled = self._watch.must_poll(desk.site.incoming)
-        if desk.site.incoming in silent:
-            self._lose(desk, "it does not answer")
-            desk.look_at = present + RESCAN
-            return
-        try:
-            ready, again, gone = look(desk.arrivals, desk.site, known, is_remote=is_polled)
-        except OSError as error:
-            self._lose(desk, error.strerror or str(error))
-            desk.look_at = present + RESCAN
-            return
-        desk.lost = ""
-        longest = POLL if is_polled else RESCAN
-        desk.look_at = present + min(longest, again if again is not None else longest)
-        desk.queue = deque(self._refreshed(desk, ready))
-        desk.queue.extend(upload for upload in ready if upload.file_name not in known)
-        desk.weigh_arrivals()
-        desk.notices.gather(desk.arrivals, gone)
-        desk.read_live()  # which a command may have changed
-
-    def _lose(self, desk: SiteDesk, why: str) -> None:
-        """The drop directory cannot be looked at, which is said when it becomes so."""
-        if not desk.lost:
-            self._log.emit(events.drop_directory_lost(desk.site.name, str(desk.site.incoming), why))
-        desk.lost = f"its drop directory {desk.site.incoming} is lost: {why}"
-
-    @staticmethod
-    def _refreshed(desk: SiteDesk, ready: list[Upload]) -> list[Upload]:
-        """The queue with each upload as it was seen last; what is not ready any more leaves it."""
-        latest = {upload.file_name: upload for upload in ready}
-        return [latest[upload.file_name] for upload in desk.queue if upload.file_name in latest]
 
     def _write_notices(self, desk: SiteDesk) -> None:
         """A pending marker for some of those that have to wait and have none, and none for what went away."""
@@ -255,15 +190,12 @@ class Daemon:
         waits += [
             d.not_before - present for d in self._desks.values() if d.worker is None and (d.queue or d.must_recover)
         ]
-        return max(0.0, min(self._check_at - present, *waits, RESCAN))
+        return max(0.0, min(self._check_at - present, *waits, lookout.RESCAN))
 
     def _check(self, present: float) -> None:
         """The watchdog's ping, once the watch is known to work."""
-        self._check_at = present + (self._notifier.watchdog_interval() or RESCAN)
-        trouble = self._watch.find_trouble()
-        if trouble is not None:
-            self._log.emit(events.watch_rebuilt(trouble))
-            self._set_up_watch()
+        self._check_at = present + (self._notifier.watchdog_interval() or lookout.RESCAN)
+        self._lookout.check()
         self._notifier.ping()
 
     def _tell(self) -> None:
@@ -273,8 +205,8 @@ class Daemon:
         for key, _ in self._selector.select(patience):
             if key.fileobj == self._wake:
                 self._handle(os.read(self._wake, 65536))
-            elif key.fileobj == self._watch.flags:
-                self._take_flags()
+            elif key.fileobj == self._lookout.flags:
+                self._lookout.take_flags()
             else:
                 with self._keeping(key.data):
                     self._hear(key.data)
@@ -288,12 +220,6 @@ class Daemon:
         if signal.SIGCHLD in bytes_:
             self._resume_for_stopped()
             self._check_at = 0.0  # it may have been the watch's process
-
-    def _take_flags(self) -> None:
-        flagged = set(self._watch.take_flags())
-        for desk in self._desks.values():
-            if desk.site.incoming in flagged:
-                desk.look_at = 0.0
 
     def _reload(self) -> None:
         self._notifier.reloading()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from swapd.answer import MAX_ATTEMPTS
-from swapd.daemon import RESCAN
+from swapd.lookout import RESCAN
 from swapd.model.release import Outcome
 from tests.crash.children import in_lanes
 from tests.support.daemon import Daemon

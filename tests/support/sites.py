@@ -31,10 +31,10 @@ from tests.support.httpd import PROJECT, state_of, unique_name
 from tests.support.waiting import PATIENCE, wait_until
 
 HASTY = """
-from swapd import cli, daemon
+from swapd import cli, lookout
 from swapd.host import reach, watcher
 from swapd.stages import arrive
-daemon.RESCAN, watcher.PATIENCE, reach.PATIENCE, arrive.PATIENCE = 1.0, 1.0, 0.3, 1.0
+lookout.RESCAN, watcher.PATIENCE, reach.PATIENCE, arrive.PATIENCE = 1.0, 1.0, 0.3, 1.0
 cli.main()
 """
 

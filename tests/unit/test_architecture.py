@@ -17,7 +17,7 @@ ROOMS = [
     {"verbs"},
     {"commands"},
     {"checks", "demo", "packing"},
-    {"daemon", "desk", "notices"},
+    {"daemon", "desk", "lookout", "notices"},
     {"worker"},
     {"deploy", "rollback", "recover", "retention", "adopt", "rebuild"},
     {"ledger", "answer"},
