@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 import tomllib
@@ -30,7 +31,7 @@ def _read(kind: type[R], path: Path) -> R | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise Failed("cannot-read", f"{path}: {error.strerror}", "Make it readable for swapd.") from error
+        raise _unreadable(path, error) from error
 
 
 def _parse(kind: type[R], path: Path, content: bytes) -> R:
@@ -45,6 +46,11 @@ def _parse(kind: type[R], path: Path, content: bytes) -> R:
             f"{path} is not a record of swapd's: {error}",
             REBUILT,
         ) from error
+
+
+def _unreadable(path: Path | str, error: OSError) -> Failed:
+    hint = "A disk is failing: see the kernel's log (journalctl -k)." if error.errno == errno.EIO else ""
+    return Failed("cannot-read", f"{path}: {error.strerror}", hint or "Make it readable for swapd.")
 
 
 def make_state_directories(layout: Layout, site: SiteName) -> None:
@@ -114,7 +120,7 @@ def _list(directory: str) -> list[str]:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
     except OSError as error:
-        raise Failed("cannot-read", f"{directory}: {error.strerror}", "Make it readable for swapd.") from error
+        raise _unreadable(directory, error) from error
     return [f"{directory}/{name}" for name in names if name.endswith(".toml") and not name.startswith(".")]
 
 
@@ -184,7 +190,7 @@ def find_damaged(layout: Layout, site: SiteName) -> list[Path]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise Failed("cannot-read", f"{path}: {error.strerror}", "Make it readable for swapd.") from error
+            raise _unreadable(path, error) from error
         except Failed as error:
             if error.problem != "bad-record":
                 raise

@@ -235,6 +235,10 @@ class TestState:
         assert state.daemon.stop() == 0
         state.daemon = state.scratch.start_hasty_daemon()
         state.daemon.wait_status("Input/output error")
+        shown = state.scratch.run("status")
+        assert "blog" in shown.stdout
+        assert "Input/output error" in shown.stdout
+        assert "Traceback" not in shown.stderr
         state.assert_blog_goes_on()
         assert texts(state.scratch.live()) == site_content("first")
         state.faults.mend()
