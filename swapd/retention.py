@@ -100,13 +100,18 @@ def _remove_markers(site: Site, context: Context, pruned: Pruned) -> None:
 
 def _prune(site: Site, context: Context, pruned: Pruned, past: Sequence[ReleaseId]) -> None:
     usage = find_usage(context.layout)
+    # Of what a crash interrupted, what is aside already is not whole: it is never kept again, whoever uses the rest.
+    torn = {item for item in pruned.state.doomed if not _is_whole(site, item)}
     for release in past:
+        if not is_there(site, release):
+            continue
         if why := _is_served(site, release) or _in_use([(part, release) for part in site.parts], usage):
             pruned.held[release] = why
     doomed = tuple(release for release in past if release not in pruned.held)
     # Not listed as kept when it is there no longer; and not forgotten before it is aside.
-    order = (*pruned.state.previous, *(item for item in pruned.state.doomed if item not in pruned.state.previous))
-    _write(site, context, pruned, order, doomed)
+    listed = (*pruned.state.previous, *(item for item in pruned.state.doomed if item not in pruned.state.previous))
+    order = tuple(item for item in listed if item not in torn)
+    _write(site, context, pruned, order, tuple(item for item in past if item in doomed or item in torn))
     aside: dict[ReleaseId, list[tuple[Site, str]]] = {}
     for release in doomed:
         try:
@@ -116,7 +121,7 @@ def _prune(site: Site, context: Context, pruned: Pruned, past: Sequence[ReleaseI
             context.emit(events.degraded(f"pruning: {release}: {error.strerror}", site.name))
     _look_again(context, pruned, aside, usage)
     pruned.removed = list(aside)
-    _write(site, context, pruned, order, ())
+    _write(site, context, pruned, order, tuple(item for item in pruned.held if item in torn))
     for release, why in pruned.held.items():
         context.emit(events.release_held(site.name, release, why))
     if aside:
@@ -166,6 +171,11 @@ def _look_again(
                 put_back(part, name, release)
             del aside[release]
             pruned.held[release] = why
+
+
+def _is_whole(site: Site, release: ReleaseId) -> bool:
+    """Whether each of the live paths has the release kept."""
+    return all(os.path.lexists(part.releases / release) for part in site.parts)
 
 
 def _is_served(site: Site, release: ReleaseId) -> str:

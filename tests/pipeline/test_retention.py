@@ -11,11 +11,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from swapd.host.files import locked
+from swapd.host.records import write_state
 from swapd.model.release import SiteName
 from tests.support.sites import Scratch, environment, leftovers
 from tests.support.tarballs import drop, release_of, site_content, write_tarball
@@ -246,6 +248,19 @@ class TestUnseen:
         assert "cannot be seen" in said
         assert "CAP_SYS_PTRACE" in said
         assert len(kept(scratch)) == 3
+
+    def test_what_a_crash_had_set_aside_does_not_come_back(self, scratch: Scratch, blind: list[str]) -> None:
+        """Killed after the rename, and then nobody could tell who uses it: it is no kept release any more."""
+        a, b = make(scratch, "a", "b")
+        state = scratch.state()
+        write_state(scratch.layout, SiteName("shop"), replace(state, previous=(), doomed=(a,)))
+        (scratch.releases() / a).rename(scratch.releases() / ".removing-0123456789abcdef")
+        with self.answering(scratch, b""):
+            said = self.prune(scratch, blind)
+        assert "cannot be seen" not in said
+        assert a not in scratch.state().previous
+        assert kept(scratch) == {b}
+        assert leftovers(scratch.releases()) == []
 
 
 class TestByHand:
