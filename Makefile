@@ -19,7 +19,8 @@ demo: ## A site, a web server and swapd in a scratch directory, without root; DE
 	@$(PYTHON) packaging/bootstrap-venv $(VENV) --editable .
 	@$(VENV)/bin/swapd demo $(if $(filter once,$(DEMO)),--once)
 
-# The rings are pyproject.toml's testpaths. Without root, hosts cannot be booted: that ring then collects nothing.
+# The rings are pyproject.toml's testpaths. Without root, hosts cannot be booted: that ring then collects nothing. The
+# two that wait more than they compute are spread over the processors; kills and hosts have the machine for themselves.
 test: venv ## Everything that can be tested here: with root all rings, without it all but the host
 ifeq ($(IS_ROOT),0)
 	@$(MAKE) --no-print-directory test-packages deb-check rpm-check wheel-check lint
@@ -28,7 +29,10 @@ else
 	@echo 'left out: the host ring (tests/host) and the checks of the packages. They boot a systemd host and install' \
 		'packages, which needs root: sudo make test'
 endif
-	$(PYTEST) $(PYTEST_ARGS)
+	status=0; \
+	$(PYTEST) --numprocesses auto --maxprocesses 4 $(PYTEST_ARGS) tests/unit tests/pipeline || status=$$?; \
+	$(PYTEST) $(PYTEST_ARGS) tests/crash tests/host || status=$$?; \
+	exit $$status
 
 # The fuzzer is built for some Pythons only; without it, what it would guide goes by chance.
 soak: venv test-packages ## The long runs that `make test` leaves out: kills, power cuts, fuzzing for SOAK_MINUTES

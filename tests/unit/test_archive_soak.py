@@ -1,4 +1,4 @@
-"""The reader fuzzed for as long as one likes, guided by what its code reaches: `make soak`, for SOAK_MINUTES each."""
+"""The reader fuzzed: a minute each time, and in `make soak` for SOAK_MINUTES, guided by what its code reaches."""
 
 from __future__ import annotations
 
@@ -62,5 +62,5 @@ def test_no_crash_no_hang_no_escape_and_bounded_memory(way: str, memory: Path) -
 
 
 @pytest.mark.parametrize("way", ["blind", "jailed"])
-def test_it_can_be_run(way: str, memory: Path) -> None:
-    assert fuzz(way, memory, 1) > 0
+def test_a_minute_of_it(way: str, memory: Path) -> None:
+    assert fuzz(way, memory, 60) > 60
