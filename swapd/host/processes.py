@@ -63,9 +63,11 @@ class Process:
         self._pidfd = os.pidfd_open(pid)
         try:
             self._stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except OSError as error:
             os.close(self._pidfd)
-            raise ProcessLookupError(pid) from None
+            if isinstance(error, (FileNotFoundError, ProcessLookupError)):  # the latter while it is going
+                raise ProcessLookupError(pid) from None
+            raise
         try:
             status = parse_stat(os.pread(self._stat, 1024, 0))
             # Both descriptors are of one process only if the pidfd's was still there after stat was opened.

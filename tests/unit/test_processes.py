@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -47,7 +48,24 @@ class TestStat:
         assert read_status(1 << 30) is None
 
 
+# Children that are gone as soon as they are there.
+MAYFLIES = "import os\nwhile True:\n    if not (pid := os.fork()): os._exit(0)\n    os.waitpid(pid, 0)"
+ENOUGH = 50_000  # looks: in some of so many, one goes between its pidfd and its stat
+
+
 class TestProcess:
+    def test_one_that_is_going_leaves_no_descriptor(self) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        with subprocess.Popen([sys.executable, "-c", MAYFLIES]) as parent:
+            try:
+                for _ in range(ENOUGH):
+                    for pid in child_pids(parent.pid):
+                        with contextlib.suppress(ProcessLookupError):
+                            Process(pid).close()
+            finally:
+                parent.kill()
+        assert len(os.listdir("/proc/self/fd")) == before
+
     def test_states_as_they_come(self, httpd: Httpd) -> None:
         process = Process(httpd.workers[0])
         try:
