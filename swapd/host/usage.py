@@ -161,10 +161,12 @@ def _find_name(pid: int) -> str | None:
     """What the process is called, as ps(1) says it; None for the kernel's own, and for one that has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            before, _, after = file.read().rpartition(b") ")
+            before, end, after = file.read().rpartition(b") ")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if int(after.split()[6]) & PF_KTHREAD else before.partition(b" (")[2].decode("utf-8", "replace")
+    if not end or int(after.split()[6]) & PF_KTHREAD:
+        return None
+    return before.partition(b" (")[2].decode("utf-8", "replace")
 
 
 def users_of_tree(directory: int, name: str, usage: Usage) -> list[User]:
