@@ -26,7 +26,7 @@ from tests.host.hook import Hook
 from tests.host.looks import unit_pids
 from tests.host.machine import booted, wait_until
 from tests.host.package import CHECKOUT
-from tests.host.releases import MARK
+from tests.host.releases import MARK, mark_text
 from tests.host.stops import Stops, stopped
 from tests.host.webhost import Site, WebHost
 from tests.support.httpd import name_of, parent_of, state_of
@@ -58,7 +58,7 @@ DROP_IN = "/etc/systemd/system/swapd.service.d/tests.conf"
 
 def release_content(name: str) -> dict[str, str]:
     """A small site whose every file bears its name."""
-    return {**site_content(name), MARK: f"{name}\n"}
+    return {**site_content(name), MARK: mark_text(name)}
 
 
 @dataclass(slots=True)

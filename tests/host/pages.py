@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.host.machine import Host
-from tests.host.releases import MARK, Packed, pack_tree
+from tests.host.releases import MARK, Packed, mark_text, pack_tree
 from tests.host.schedule import TIMEOUT, Schedule
 from tests.host.webhost import WebHost
 
@@ -64,7 +64,7 @@ def pack_pages(directory: Path, name: str) -> Packed:
     tree = directory / "trees" / name
     wait = f"usleep({SLOWNESS * 1000});"
     files = {
-        MARK: f"{name}\n",
+        MARK: mark_text(name),
         PAGE: "<?php\n" + "".join(f"{wait} include __DIR__ . '/part{number}.php';\n" for number in range(PARTS)),
         **{f"part{number}.php": f"<?php echo 'part={name};';\n" for number in range(PARTS)},
         "info.php": INFO,

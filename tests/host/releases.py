@@ -24,6 +24,15 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
 MARK = "release.txt"  # every release has this file, with the release's name in it
 
 
+def mark_text(name: str) -> str:
+    """What the mark says, as long in each release.
+
+    httpd looks at a file's size before it opens it, and a swap may come between, whatever pauses it or not: then a
+    visitor gets so much of the other release's file. Seven of 25,097 did in 150 swaps at 500 requests a second.
+    """
+    return f"{name:<40}\n"
+
+
 @dataclass(frozen=True, slots=True)
 class Packed:
     """A release as its author has it: a tree, and the tarball of it."""
@@ -46,7 +55,7 @@ def make_tree(directory: Path, name: str, *, small_files: int = 20) -> Path:
     directory.mkdir(parents=True)
     noise = random.Random(name)
     files: dict[str, bytes] = {
-        MARK: f"{name}\n".encode(),
+        MARK: mark_text(name).encode(),
         "index.html": f"<!doctype html><title>{name}</title>\n".encode(),
         "assets/app.0f3e.js": noise.randbytes(70_000),
         "assets/leer.css": b"",

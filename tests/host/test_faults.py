@@ -13,7 +13,7 @@ import pytest
 
 from tests.host import journal
 from tests.host.conftest import Expected
-from tests.host.releases import MARK, Packed, pack, pack_tree
+from tests.host.releases import MARK, Packed, mark_text, pack, pack_tree
 from tests.host.visitors import Load
 from tests.host.webhost import UPLOADER, Marker, Site, Way, WebHost, assert_one_story
 
@@ -26,7 +26,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Packed:
     directory = tmp_path_factory.mktemp("large")
     tree = directory / "trees" / "large"
     tree.mkdir(parents=True)
-    (tree / MARK).write_text("large\n")
+    (tree / MARK).write_text(mark_text("large"))
     noise = random.Random("large")
     for number in range(2 * SMALL_DISK):
         (tree / f"{number}.bin").write_bytes(noise.randbytes(1 << 20))

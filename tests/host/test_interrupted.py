@@ -16,7 +16,7 @@ import pytest
 from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.machine import wait_until
-from tests.host.releases import MARK, Packed, pack
+from tests.host.releases import MARK, Packed, mark_text, pack
 from tests.host.visitors import Load
 from tests.host.webhost import OUTCOMES, Site, Way, WebHost, assert_one_story
 
@@ -40,7 +40,7 @@ def large_tarball(directory: Path, name: str, files: int = FILES) -> Path:
     """A tarball of many small files, made without a tree on the disk."""
     tarball = directory / f"{name}.tar.gz"
     with tarfile.open(tarball, "w:gz", compresslevel=1) as archive:
-        for path, content in [(MARK, f"{name}\n".encode())] + [
+        for path, content in [(MARK, mark_text(name).encode())] + [
             (f"pages/{number % 200}/{number}.html", b"%d\n" % number) for number in range(files)
         ]:
             member = tarfile.TarInfo(path)
@@ -146,7 +146,7 @@ def test_a_kill_at_any_moment_leaves_nothing_stopped_and_the_job_is_finished(
             wait_for_outcome(shop, tarball)
             marker = shop.read_marker(tarball.name)
             assert marker.outcome in ("live", "unchanged"), marker.content
-            assert (shop.tree() / MARK).read_text() == f"killed-{whom}-{number}\n"
+            assert (shop.tree() / MARK).read_text() == mark_text(f"killed-{whom}-{number}")
             assert not shop.dropped(tarball.name).exists()
     assert not load.failures, load.failures[:5]
     wait_until(lambda: not staged_trees(shop), "no staging is left", explain=web.describe)

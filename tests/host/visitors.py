@@ -101,7 +101,7 @@ class Load(Schedule[Visit]):
         """Every visitor was served, by one of the releases that there were."""
         assert self.requests, "no visitor came"
         assert not self.failures, f"{len(self.failures)} of {self.requests} failed: {self.failures[:5]}"
-        assert self.marks <= set(marks)
+        assert self.marks <= set(marks), f"served were {self.marks}"
 
     def visit(self, due: float) -> Visit:
         failure, mark = "", ""
