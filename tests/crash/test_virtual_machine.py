@@ -37,7 +37,7 @@ SIZE = 512  # MiB; XFS wants 300 at least
 KINDS = ("ext4", "xfs", "btrfs")
 STRATEGIES = ("symlink", "exchange", "rename", "pinned")  # of sites that are called so
 CUTS = 5  # for each filesystem and strategy
-SECONDS = 150.0  # after which no further cut begins
+SECONDS = 120.0  # after which no further cut begins
 LONGEST = 20.0  # seconds that a machine is left alone until its power is cut
 SYNCFS = '_check(_libc.syncfs(descriptor), "syncfs")'
 SECTORS = {"ext4": [], "xfs": ["-s", "size=4096"], "btrfs": []}

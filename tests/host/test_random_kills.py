@@ -30,7 +30,7 @@ from tests.host.webhost import MPMS
 from tests.host.whole import watched
 from tests.support.httpd import state_of
 
-ROUNDS = 70  # under each module
+ROUNDS = 50  # under each module
 SOAK_ROUNDS = int(os.environ.get("SOAK_ROUNDS", "100")) * 10
 PAUSE = 0.003  # seconds; about as long as a pause takes
 # Given up after so many kills in a row; and the guardian was killed before it stood by, so that nothing was stopped.
