@@ -17,6 +17,7 @@ from types import TracebackType
 
 from swapd.archive.budget import Budget
 from swapd.archive.names import LinkResolver, NormalForms, Parts
+from swapd.host.files import has_entry
 from swapd.model.errors import Failed, Rejected
 from swapd.model.release import printable
 
@@ -129,7 +130,7 @@ class Tree:
         wrapper = os.open(top[0], _DIRECTORY, dir_fd=self._into)
         try:
             # It may have a child of its own name (shop/shop), so it steps aside first, to a name that no child has.
-            aside = next(name for name in map("wrapper-{}".format, itertools.count()) if not _exists(name, wrapper))
+            aside = next(name for name in map("wrapper-{}".format, itertools.count()) if not has_entry(wrapper, name))
             os.rename(top[0], aside, src_dir_fd=self._into, dst_dir_fd=self._into)
             # A directory that is changed while it is read may leave names out: read again until none is left.
             while names := _first_names(wrapper):
@@ -240,14 +241,6 @@ class Tree:
         """Counts what has just come to be."""
         self._budget.charge_node(parts)
         self._names.add(parts[:-1], parts[-1])
-
-
-def _exists(name: str, directory: int) -> bool:
-    try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _first_names(directory: int) -> list[str]:

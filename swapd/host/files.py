@@ -37,6 +37,15 @@ def closing_descriptor(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
+def has_entry(directory: int, name: str) -> bool:
+    """Whether something of that name is in the open directory; a link is, wherever it leads. Raises ``OSError``."""
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def write_all(descriptor: int, content: bytes | memoryview) -> None:
     """All of it, however little a single call takes. Raises ``OSError``."""
     rest = memoryview(content)

@@ -26,7 +26,7 @@ MACHINES = {"x86_64": (_X86_64, 0xC000003E), "aarch64": (_AARCH64, 0xC00000B7)}
 NUMBERS = """
 access 21 -  arch_prctl 158 -  brk 12 214  clock_getres 229 114  clock_gettime 228 113  clock_nanosleep 230 115
 clone 56 220  close 3 57  close_range 436 436  connect 42 203  dup 32 23  dup2 33 -  dup3 292 24  execve 59 221
-exit 60 93  exit_group 231 94  faccessat 269 48  faccessat2 439 439  fallocate 285 47  fchmod 91 52  fchmodat 268 53
+exit 60 93  exit_group 231 94  faccessat 269 48  faccessat2 439 439  fallocate 285 47  fchmodat 268 53
 fchmodat2 452 452  fcntl 72 25  fdatasync 75 83  fstat 5 80  fstatfs 138 44  fsync 74 82  ftruncate 77 46
 futex 202 98  futex_waitv 449 449  get_robust_list 274 100  getcpu 309 168  getcwd 79 17  getdents64 217 61
 getegid 108 177  geteuid 107 175  getgid 104 176  getgroups 115 158  getpid 39 172  getppid 110 173  getrandom 318 278
@@ -115,7 +115,7 @@ WRITING: Calls = {
     "utimensat": None,
     **COMPUTING,
     **_named(
-        "mkdirat fchmod fchmodat fchmodat2 linkat symlinkat renameat renameat2 unlinkat getdents64 readlinkat",
+        "mkdirat fchmodat fchmodat2 linkat symlinkat renameat renameat2 unlinkat getdents64 readlinkat",
         "faccessat faccessat2 ftruncate fallocate fsync fdatasync syncfs umask",
     ),
     **THREADS,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tomli_w
 
-from swapd.host.files import fingerprint, opened, opened_directory
+from swapd.host.files import fingerprint, has_entry, opened, opened_directory
 from swapd.host.sidecars import read_sums_text
 from swapd.model.control import ROLLBACK
 from swapd.model.errors import Rejected
@@ -166,15 +166,15 @@ def remove_sums(incoming: Path, are_answered: Callable[[set[Digest]], bool]) -> 
 
 
 def _is_there(directory: int, name: str) -> bool:
+    """Whether the file is there; not where no file can be called so, for the name is an uploader's."""
     try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except (FileNotFoundError, ValueError):  # the second for what no file can be called
+        return has_entry(directory, name)
+    except ValueError:
         return False
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
         return False
-    return True
 
 
 def _remove_same(directory: int, name: str, state: Fingerprint) -> None:

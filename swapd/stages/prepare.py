@@ -23,7 +23,7 @@ from pathlib import Path
 from swapd.host.beside import find_live, walk_beside
 from swapd.host.copying import copy_within_room
 from swapd.host.disks import Disks
-from swapd.host.files import closing_descriptor, opened_directory, remove_tree
+from swapd.host.files import closing_descriptor, has_entry, opened_directory, remove_tree
 from swapd.host.labels import has_labels, label
 from swapd.host.refusals import explain
 from swapd.host.reuse import reuse
@@ -174,17 +174,20 @@ def _walk(root: Path, live: Path, owner: tuple[int, int], times: int | None, kee
             keep_going()
             for entry in entries:
                 if beside is not None and times is not None:
-                    try:
-                        status = os.stat(entry.name, dir_fd=beside, follow_symlinks=False)
-                    except FileNotFoundError:
-                        pass
-                    else:
-                        if status.st_mtime_ns > newest and not stat.S_ISDIR(status.st_mode):
-                            newest = status.st_mtime_ns
+                    newest = max(newest, _read_file_time(entry.name, beside))
                 _give(entry.name, directory, owner, times)
     with opened_directory(root.parent) as parent:
         _give(root.name, parent, owner, times)
     return newest
+
+
+def _read_file_time(name: str, directory: int) -> int:
+    """When the file was modified, in nanoseconds since the epoch; 0 where there is none, and for a directory."""
+    try:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return 0
+    return 0 if stat.S_ISDIR(status.st_mode) else status.st_mtime_ns
 
 
 def _give(name: str, directory: int, owner: tuple[int, int], times: int | None) -> None:
@@ -223,7 +226,7 @@ def _link_shared(root: Path, site: Site, inner: str, owner: tuple[int, int], kee
         # What holds the shared paths stays ours: its owner could turn a path in it elsewhere while we write there.
         site.shared_directory.mkdir(mode=0o755, exist_ok=True)
         with _opened_parent(site.shared_directory, inner, None) as in_shared:
-            if not _is_there(in_shared, outlives.name):
+            if not has_entry(in_shared, outlives.name):
                 _begin_shared(site, inner, in_release, in_shared, owner, keep_going)
         remove_tree(in_release, place.name)
         os.symlink(outlives, place.name, dir_fd=in_release)
@@ -241,14 +244,14 @@ def _begin_shared(
             what = f"the copy of what {site.live} has in {inner}"
             with closing_descriptor(live):
                 copy_within_room(live, name, in_shared, beginning, site.shared_directory, what, keep_going)
-        elif _is_there(in_release, name):
+        elif has_entry(in_release, name):
             what = f"the copy of what the release has in {inner}"
             copy_within_room(in_release, name, in_shared, beginning, site.shared_directory, what, keep_going)
             _give_all(in_shared, beginning, owner)
     except BaseException:
         remove_tree(in_shared, beginning)  # it may be large, and is of no use
         raise
-    if not _is_there(in_shared, beginning):
+    if not has_entry(in_shared, beginning):
         os.mkdir(beginning, 0o755, dir_fd=in_shared)
         _give(beginning, in_shared, owner, None)
     os.rename(beginning, name, src_dir_fd=in_shared, dst_dir_fd=in_shared)
@@ -283,7 +286,7 @@ def _opened_parent(top: Path, inner: str, owner: tuple[int, int] | None) -> Iter
     descriptor = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in Path(inner).parts[:-1]:
-            if not _is_there(descriptor, part):
+            if not has_entry(descriptor, part):
                 os.mkdir(part, 0o755, dir_fd=descriptor)
                 if owner is not None:
                     _give(part, descriptor, owner, None)
@@ -300,14 +303,6 @@ def _opened_parent(top: Path, inner: str, owner: tuple[int, int] | None) -> Iter
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _is_there(directory: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _give_all(directory: int, name: str, owner: tuple[int, int]) -> None:
