@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from swapd.host.leisure import Leisure
@@ -11,7 +11,7 @@ from swapd.model import events
 from swapd.model.errors import Failed
 from swapd.model.events import Event
 from swapd.model.layout import Layout
-from swapd.model.release import SiteName, Stage, printable
+from swapd.model.release import DeploymentId, SiteName, Stage, printable
 
 RARELY = 30.0  # seconds between two looks at all of a drop directory by who deploys: a crowd may lie there
 
@@ -25,6 +25,8 @@ class Context:
     progress: Callable[[Stage, float | None, str], None]  # the stage, how much of it is done (0 to 1), the release
     is_cancelled: Callable[[], bool] = lambda: False
     operator: str = ""  # who ran the command
+    # The ids of the events that the journal has of each of the deployments; of one that is left out that is not known.
+    find_told: Callable[[Collection[DeploymentId]], Mapping[DeploymentId, Collection[str]]] = lambda _: {}
     sweeping: Leisure = field(default_factory=lambda: Leisure(RARELY))  # of what crashes left in the drop directory
     tidying: Leisure = field(default_factory=lambda: Leisure(RARELY))  # of markers of releases that are gone
 

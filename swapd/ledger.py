@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from swapd.answer import MAX_ATTEMPTS, Answer
@@ -156,6 +156,15 @@ class Ledger:
                     self.deployment = replace(self.deployment, starts=1)
                     self.context.emit(started)
                 self._degrade("the record", error)
+
+    def know_told(self, ids: Collection[str]) -> None:
+        """Which events the journal has of the deployment: the crash may have come between an event and its note."""
+        is_ended = self.deployment.outcome is not Outcome.PENDING
+        self.deployment = replace(
+            self.deployment,
+            starts=int(events.deployment_started(self.deployment).id.value in ids),
+            is_told=is_ended and events.deployment_ended(self.deployment).id.value in ids,
+        )
 
     def intend(self, swaps: tuple[SwapIntent, ...]) -> None:
         """After this a crash during the swap can be told from one before it. Raises as ``begin``."""

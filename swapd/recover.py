@@ -51,8 +51,12 @@ def recover(site: Site, context: Context) -> None:
     _sweep(site, context)
     with _explaining(site, "its records"):
         mend_records(site, context)
-    for deployment in records.find_unfinished(context.layout, site.name):
+    unfinished = records.find_unfinished(context.layout, site.name)
+    told = context.find_told([deployment.id for deployment in unfinished])
+    for deployment in unfinished:
         ledger = Ledger(site, context, deployment)
+        if deployment.id in told:
+            ledger.know_told(told[deployment.id])
         with _explaining(site, f"what a crash left of deployment {deployment.id}"):
             ledger.tell_start()
             if deployment.outcome is not Outcome.PENDING:

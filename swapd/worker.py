@@ -72,7 +72,7 @@ class Worker:
         self._is_cancelled = False
         self._reported = (Stage.CLAIM, 0.0)
         self._broken_off = 0
-        self._context = Context(layout, self._emit, self._progress, lambda: self._is_cancelled)
+        self._context = Context(layout, self._emit, self._progress, lambda: self._is_cancelled, find_told=log.find_told)
 
     def cancel(self, *_: object) -> None:
         """For a signal handler: the deployment that is under way ends at its next step."""

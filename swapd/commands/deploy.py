@@ -49,13 +49,13 @@ def command(layout: Layout, site: str, file: Path, patience: float, as_json: boo
     """
     configured = read_site(layout, site)
     upload = _upload(configured, file)
-    log = EventLog(layout, is_command=True)
+    log = EventLog(layout)
     try:
         with cancellable() as cancelled:
             with _progress(not as_json) as progress:
                 # Below --root the log is this very terminal, which gets the outcome anyhow.
                 emit = log.emit if layout.is_host else discard
-                context = Context(layout, emit, progress, lambda: bool(cancelled), find_operator())
+                context = Context(layout, emit, progress, lambda: bool(cancelled), find_operator(), log.find_told)
                 deployment = deploy(configured, upload, context, patience)
             with suppress(OSError):
                 announce(configured.incoming)

@@ -36,8 +36,9 @@ def holding(layout: Layout, name: str, patience: float) -> Iterator[tuple[Site, 
     """
     site = read_site(layout, name)
     # Below --root the log is this very terminal, which gets the command's own words.
-    emit = EventLog(layout, is_command=True).emit if layout.is_host else discard
-    context = Context(layout, emit, show_nothing, operator=find_operator())
+    log = EventLog(layout)
+    emit = log.emit if layout.is_host else discard
+    context = Context(layout, emit, show_nothing, operator=find_operator(), find_told=log.find_told)
     records.make_state_directories(layout, site.name)
     with locked(layout.site_lock(site.name), f"a deployment of {site.name}", patience):
         recover(site, context)

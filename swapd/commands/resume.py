@@ -28,5 +28,5 @@ def command(layout: Layout) -> None:
 
 def report(layout: Layout, count: int, pauser: int) -> None:
     """Says that so many processes were resumed, which the process ``pauser`` had stopped."""
-    EventLog(layout, is_command=True).emit(events.resumed_leftover(count, pauser))
+    EventLog(layout).emit(events.resumed_leftover(count, pauser))
     click.echo(f"resumed {count} processes")

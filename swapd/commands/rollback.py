@@ -32,12 +32,12 @@ def command(layout: Layout, site: str, release: str, patience: float, as_json: b
     when this host could not do it, 2 when no such release is kept, 5 when a deployment of the site is under way.
     """
     configured = read_site(layout, site)
-    log = EventLog(layout, is_command=True)
+    log = EventLog(layout)
     try:
         with cancellable() as cancelled:
             # Below --root the log is this very terminal, which gets the outcome anyhow.
             emit = log.emit if layout.is_host else discard
-            context = Context(layout, emit, show_nothing, lambda: bool(cancelled), find_operator())
+            context = Context(layout, emit, show_nothing, lambda: bool(cancelled), find_operator(), log.find_told)
             # Told when it is live: the files get their new times after that.
             deployment = rollback(
                 configured, RollbackRequest(release), context, patience, lambda ended: print_outcome(ended, as_json)

@@ -1,7 +1,8 @@
 """The daemon's worker, which waits at a step for whoever listens; its argument is the listener's SOCKET.
 
-Before each upload it asks the listener (``tests.host.hook``) for an order: to go on, to tell every step, or to say so
-and wait right before one of them. What then befalls it, the daemon or the guardian is done from outside.
+The steps are those of ``tests.crash.steps``, and both sides of each word to the journal. Before each upload it asks the
+listener (``tests.host.hook``) for an order: to go on, to tell every step, or to say so and wait right before one of
+them. What then befalls it, the daemon or the guardian is done from outside.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections import Counter
 from typing import Any
 
 from swapd import worker
+from swapd.host.journal import NativeJournal
 from swapd.model.config import Site
 from swapd.model.layout import Layout
+from swapd.model.message_ids import MessageId
 from tests.crash.steps import install
 
 
@@ -73,4 +76,18 @@ def work(arguments: list[str], site: Site, layout: Layout) -> None:
 
     worker.Worker.take_up = held  # type: ignore[method-assign]
     install(hold)
+    _install_telling(hold)
     real_work(site, layout)
+
+
+def _install_telling(hold: Hold) -> None:
+    transmit = NativeJournal._transmit
+
+    def telling(self: NativeJournal, priority: int, message: str, fields: Any) -> bool:
+        what = MessageId(fields["MESSAGE_ID"]).name if "MESSAGE_ID" in fields else "something"
+        hold(f"before {what}")
+        is_sent = transmit(self, priority, message, fields)
+        hold(f"after {what}")
+        return is_sent
+
+    NativeJournal._transmit = telling  # type: ignore[method-assign]

@@ -37,6 +37,8 @@ from tests.support.trees import texts, write_tree
 STRATEGIES = ("exchange", "symlink", "rename")  # each has a site of its name
 MAX = 1.0  # seconds; the longest pause, as it is by default
 GUARDED = 0.1  # seconds past it within which everything runs again
+# Given up after so many kills in a row; and the guardian was killed before it stood by, so that nothing was stopped.
+FORGIVEN = ("crashed", "no-guardian", "extractor-killed")
 
 
 # What slows nothing but the tests down, and would have systemd give up a unit that is killed every second.
@@ -245,6 +247,25 @@ def _command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def warnings_of_kills() -> Expected:
+    """What systemd and swapd say when something of swapd's is killed."""
+    expected = Expected()
+    for message in (
+        "code=killed, status=9/KILL",
+        "Failed with result 'signal'",
+        "Failed to start swapd.service",
+        "the worker ended by signal 9; its successor recovers",
+        "the watching process does not answer",  # killed as it was asked; another one takes its place
+    ):
+        expected.warning(MESSAGE=message)
+    expected.warning(MESSAGE_ID=journal.RECOVERED)
+    expected.warning(MESSAGE_ID=journal.WATCH_REBUILT)
+    expected.warning(MESSAGE_ID=journal.RESUMED_LEFTOVER)
+    for problem in FORGIVEN:
+        expected.warning(SWAPD_OUTCOME="failed", SWAPD_PROBLEM=problem)
+    return expected
 
 
 @contextlib.contextmanager

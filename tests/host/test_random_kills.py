@@ -20,8 +20,7 @@ import pytest
 
 from tests.crash.actors import kill_something
 from tests.host import journal
-from tests.host.conftest import Expected
-from tests.host.field import STRATEGIES, Field, opened
+from tests.host.field import FORGIVEN, STRATEGIES, Field, opened, warnings_of_kills
 from tests.host.lanes import play_in_lanes
 from tests.host.looks import unit_pids
 from tests.host.machine import wait_until
@@ -33,8 +32,6 @@ from tests.support.httpd import state_of
 ROUNDS = 50  # under each module
 SOAK_ROUNDS = int(os.environ.get("SOAK_ROUNDS", "100")) * 10
 PAUSE = 0.003  # seconds; about as long as a pause takes
-# Given up after so many kills in a row; and the guardian was killed before it stood by, so that nothing was stopped.
-FORGIVEN = ("crashed", "no-guardian", "extractor-killed")
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -94,7 +91,7 @@ def play_lane(base: Path, package: Path, mpm: str, rounds: int, seed: int) -> di
             assert not broken, broken[:3]
             field.check_stops()
             wait_until(lambda: not stopped(field.web.host), "httpd runs")
-            field.check_told(mark, expected_warnings())
+            field.check_told(mark, warnings_of_kills())
         except (AssertionError, OSError):
             failure = f"{mpm}, SOAK_SEED={seed}:\n{traceback.format_exc()}\n{history[-10:]}\n{field.describe()}"
         took = time.monotonic() - began
@@ -102,25 +99,6 @@ def play_lane(base: Path, package: Path, mpm: str, rounds: int, seed: int) -> di
             f"{mpm}: {len(history)} rounds in {took:.0f} s; stopped for at most {field.stops.longest:.3f} s", flush=True
         )
     return {"failure": failure}
-
-
-def expected_warnings() -> Expected:
-    """What systemd and swapd say of all this."""
-    expected = Expected()
-    for message in (
-        "code=killed, status=9/KILL",
-        "Failed with result 'signal'",
-        "Failed to start swapd.service",
-        "the worker ended by signal 9; its successor recovers",
-        "the watching process does not answer",  # killed as it was asked; another one takes its place
-    ):
-        expected.warning(MESSAGE=message)
-    expected.warning(MESSAGE_ID=journal.RECOVERED)
-    expected.warning(MESSAGE_ID=journal.WATCH_REBUILT)
-    expected.warning(MESSAGE_ID=journal.RESUMED_LEFTOVER)
-    for problem in FORGIVEN:
-        expected.warning(SWAPD_OUTCOME="failed", SWAPD_PROBLEM=problem)
-    return expected
 
 
 def play_all(base: Path, package: Path, rounds: int) -> None:
