@@ -24,7 +24,7 @@ def is_retried(deployment: Deployment) -> bool:
 
 
 def find_answered(deployments: Iterable[Deployment]) -> Iterator[Deployment]:
-    """Of deployments, newest first, those of uploads that were rejected, failed or passed over and are left as they are.
+    """Of deployments, newest first, those of uploads that were rejected, failed or passed over, and left as they are.
 
     By the newest of each name.
     """

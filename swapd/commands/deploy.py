@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from swapd.commands.documents import describe_deployment, print_document
 from swapd.context import Context
 from swapd.deploy import deploy
 from swapd.host.configuration import read_site
@@ -155,7 +155,7 @@ def publishing(layout: Layout, site: SiteName, file_name: str, show: Show) -> It
 def print_outcome(deployment: Deployment, as_json: bool) -> None:
     """What became of it, for people or programs."""
     if as_json:
-        click.echo(json.dumps(deployment.document(), indent=2, default=str))
+        print_document(describe_deployment(deployment))
         return
     what = deployment.release or deployment.file_name
     is_rollback = deployment.kind is Kind.ROLLBACK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from swapd.answer import find_answered, is_retried
@@ -30,14 +30,23 @@ class Dropped:
     waiting: tuple[Waiting, ...]
     answered: tuple[Deployment, ...]  # of files that lie there still, as they were
 
+    def without(self, *names: str) -> Dropped:
+        """What is under way does not wait."""
+        return replace(self, waiting=tuple(item for item in self.waiting if item.file_name not in names))
+
 
 def look_into(site: Site, deployments: Iterable[Deployment]) -> Dropped:
     """Looks at the drop directory and compares it with the site's records, newest first. Raises ``OSError``."""
+    return compare(site, scan(site.incoming), deployments)
+
+
+def compare(site: Site, found: Iterable[Seen], deployments: Iterable[Deployment]) -> Dropped:
+    """What of the files that were found there the records answer."""
     records = list(deployments)
     answered = {item.file_name: item for item in find_answered(records)}
     live = _find_live(records)
     waiting, left = [], []
-    for seen in scan(site.incoming):
+    for seen in found:
         name = recorded_name(seen.name)
         if (known := answered.get(name)) is not None and (known.fingerprint, known.sidecars) == seen.answer:
             left.append(known)
