@@ -86,9 +86,10 @@ def _follow(pursuit: Pursuit, screen: Screen, patience: float) -> ExitStatus:
         elif gone_since is None:
             gone_since = present
             screen.warn(describe_absence(pursuit.layout))
-        elif present - gone_since >= ABSENCE:
+        is_late = bool(patience) and present - moved >= patience
+        if gone_since is not None and (is_late or present - gone_since >= ABSENCE):
             raise _explain_absence(pursuit)
-        if patience and present - moved >= patience:
+        if is_late:
             raise _explain_patience(pursuit, state, patience)
         time.sleep(LOOK)
 
@@ -105,7 +106,7 @@ def _explain_absence(pursuit: Pursuit) -> Failed:
     what = pursuit.file_name or "what you drop"
     return Failed(
         "daemon-down",
-        f"{pursuit.site.name}: swapd has not come back within {ABSENCE:g} s, so {what} has no outcome",
+        f"{pursuit.site.name}: swapd still does not run, so {what} has no outcome",
         "The live release is as it was, and nothing that was dropped is lost: it is taken up when swapd runs again.",
     )
 
