@@ -116,7 +116,7 @@ def _explain_patience(pursuit: Pursuit, state: State, patience: float) -> Busy:
     site, incoming = pursuit.site.name, pursuit.site.incoming
     match state:
         case Waits():
-            what = f"{state.upload.file_name}: {state.upload.reason}"
+            what = f"{state.upload.file_name}: {state.reason}"
             hint = f"It stays in {incoming} and is deployed once it is complete; follow it again, or see swapd status."
         case Goes() | Again():
             what = f"{pursuit.file_name} was cut short and is not taken up again"

@@ -69,7 +69,7 @@ def test_it_is_rejected(shop: Site, expected: Expected, tmp_path: Path) -> None:
 
 
 def test_this_host_is_at_fault(web: WebHost, expected: Expected, tmp_path: Path) -> None:
-    site = web.new_site("broken")
+    site = web.init("broken", "/var/www/broken")
     web.run("rmdir", site.releases)
     web.run("ln", "-s", "/nowhere", site.releases)
     expected.warning(SWAPD_OUTCOME="failed", SWAPD_SITE="broken")
