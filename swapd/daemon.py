@@ -34,6 +34,7 @@ from swapd.recover import resume
 log = logging.getLogger(__name__)
 
 RESTART_DELAY = 2.0  # seconds before a worker that died is started again
+LOSSES_AGAIN = 2.0  # seconds between two attempts to tell a journal that takes nothing how much it has missed
 STOP_PATIENCE = 45.0  # seconds that a worker may take to end its deployment when we stop; the unit allows 60
 
 
@@ -196,6 +197,8 @@ class Daemon:
         """The watchdog's ping, once the watch is known to work."""
         self._check_at = present + (self._notifier.watchdog_interval() or lookout.RESCAN)
         self._lookout.check()
+        if not self._log.report_losses():  # which may be a worker's, or a command's
+            self._check_at = min(self._check_at, present + LOSSES_AGAIN)
         self._notifier.ping()
 
     def _tell(self) -> None:

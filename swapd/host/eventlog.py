@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 
-from swapd.host.journal import NATIVE_SOCKET, JournalHandler, NativeJournal, Record, open_journal
+from swapd.host.journal import NATIVE_SOCKET, JournalHandler, NativeJournal, Record, describe_lost, open_journal
 from swapd.host.journalctl import find_message_ids
-from swapd.model import events
-from swapd.model.events import Event
+from swapd.host.losses import Losses
+from swapd.model.events import Event, Loss
 from swapd.model.layout import Layout
 from swapd.model.release import DeploymentId
 
@@ -17,25 +17,33 @@ from swapd.model.release import DeploymentId
 UNIT = {"OBJECT_SYSTEMD_UNIT": "swapd.service"}
 
 
-def _describe_dropped(count: int) -> Record:
-    event = events.records_dropped(count)
-    return event.priority, event.message, event.journal_fields
+def _describe_lost(loss: Loss) -> Record:
+    priority, message, fields = describe_lost(loss)
+    return priority, message, {**fields, **UNIT}
 
 
 class EventLog:
     """Emits events, and takes in what Python's logging says."""
 
     def __init__(self, layout: Layout) -> None:
-        self._journal = open_journal(socket_path=NATIVE_SOCKET if layout.is_host else None, describe=_describe_dropped)
+        self._journal = open_journal(
+            socket_path=NATIVE_SOCKET if layout.is_host else None,
+            losses=Losses(layout.lost_records),
+            describe=_describe_lost,
+        )
         self._known: set[object] = set()  # deployments of which nobody need be asked what was told
         root = logging.getLogger()
         root.setLevel(logging.INFO)
         root.handlers = [JournalHandler(self._journal)]  # and not those of whom we were forked from
 
     def emit(self, event: Event) -> None:
-        """Never blocks and never raises; what the journal does not take is counted and reported later."""
+        """Never blocks and never raises; what the journal does not take is counted and reported later, by anybody."""
         self._known.add(event.fields.get("SWAPD_DEPLOYMENT"))
         self._journal.send(event.priority, event.message, {**event.journal_fields, **UNIT})
+
+    def report_losses(self) -> bool:
+        """Says how many records the journal did not take, of all processes; whether nothing is left to say."""
+        return self._journal.report_losses()
 
     def find_told(self, deployments: Collection[DeploymentId]) -> Mapping[DeploymentId, frozenset[str]]:
         """The ids of what the journal has of deployments that another process may have left between two words.

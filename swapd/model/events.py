@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from swapd.model.config import Pause
 from swapd.model.message_ids import MessageId
@@ -17,6 +18,7 @@ from swapd.model.units import format_duration
 
 # syslog(3)'s priorities. `journalctl -p warning` shows what somebody should look at.
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
+LONGEST = 4000  # characters of a message: of what is longer, nobody reads the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,23 @@ class Event:
     message: str
     fields: Mapping[str, str | int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # Whatever text from outside is in it: one line, and nothing that a terminal would obey.
+        object.__setattr__(self, "message", printable(self.message, LONGEST))
+
     @property
     def journal_fields(self) -> dict[str, str | bytes | int]:
         """All fields but MESSAGE and PRIORITY."""
         return {"MESSAGE_ID": self.id.value, **self.fields}
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """So many records that the journal did not take, and when the first and the last of them were sent."""
+
+    count: int
+    first: datetime
+    last: datetime
 
 
 def _of_site(
@@ -250,6 +265,9 @@ def degraded(message: str, site: SiteName | None = None) -> Event:
     return _of_site(MessageId.DEGRADED, WARNING, site, message)
 
 
-def records_dropped(count: int) -> Event:
-    message = f"{count} journal records were lost: the journal did not take them in time"
-    return Event(MessageId.RECORDS_DROPPED, WARNING, message, {"SWAPD_RECORDS_DROPPED": count})
+def records_dropped(loss: Loss) -> Event:
+    what = "1 journal record was" if loss.count == 1 else f"{loss.count} journal records were"
+    times = [f"{instant.astimezone():%Y-%m-%d %H:%M:%S}" for instant in (loss.first, loss.last)]
+    when = f"at {times[0]}" if times[0] == times[1] else f"between {times[0]} and {times[1]}"
+    message = f"{what} lost {when}, as the journal did not take them; what was deployed meanwhile, swapd history tells"
+    return Event(MessageId.RECORDS_DROPPED, WARNING, message, {"SWAPD_RECORDS_DROPPED": loss.count})

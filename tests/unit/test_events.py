@@ -167,6 +167,7 @@ def test_every_function_makes_an_event_for_people_and_programs() -> None:
         "where": "/var/www/shop.releases",
         "message": "a message",
         "count": 3,
+        "loss": events.Loss(3, BEGUN.started, BEGUN.started + timedelta(seconds=9)),
         "pauser": 42,
         "path": "/var/spool/swapd/shop",
         "why": "it is gone",
