@@ -39,6 +39,7 @@ from swapd.model.release import (
 )
 from swapd.model.room import NoRoom
 from swapd.model.succession import succeed
+from swapd.model.text import LONGEST, printable
 
 
 class Ledger:
@@ -87,14 +88,14 @@ class Ledger:
 
     def know_signer(self, signer: str) -> None:
         """Whose signature holds, or nobody's where none is asked for; not written before ``begin``."""
-        self.deployment = replace(self.deployment, signer=signer)
+        self.deployment = replace(self.deployment, signer=printable(signer))
 
     def know_request(self, request: RollbackRequest) -> None:
         """What the control file says, and who may say it; not written before ``begin``."""
         self.deployment = replace(
             self.deployment,
             uploader=request.uploader,
-            signer=request.signer,
+            signer=printable(request.signer),
             signed=request.signed,
             fingerprint=request.fingerprint,
             sidecars=request.sidecars,
@@ -289,8 +290,8 @@ class Ledger:
         self.deployment = replace(
             self.deployment,
             outcome=outcome,
-            reason=reason,
-            hint=hint,
+            reason=printable(reason, LONGEST),
+            hint=printable(hint, LONGEST),
             problem=problem,
             ended=now(),
             must_refresh=is_live_again and self.site.mtime is Mtime.RELEASE,

@@ -96,6 +96,7 @@ class Lookout:
         desk.queue.extend(upload for upload in ready if upload.file_name not in known)
         desk.weigh_arrivals()
         desk.notices.gather(desk.arrivals, gone)
+        desk.forget_failure(gone)
         desk.read_live()  # which a command may have changed
 
     def _tell_polled(self) -> None:

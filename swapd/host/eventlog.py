@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import threading
 from collections.abc import Collection, Mapping
 
 from swapd.host.journal import NATIVE_SOCKET, JournalHandler, NativeJournal, Record, describe_lost, open_journal
@@ -12,6 +14,8 @@ from swapd.model.events import Event, Loss
 from swapd.model.layout import Layout
 from swapd.model.release import DeploymentId
 
+log = logging.getLogger(__name__)
+
 # ``journalctl -u swapd`` shows what has this, also where it comes from a command, or from a process that was gone
 # before journald could look up its unit.
 UNIT = {"OBJECT_SYSTEMD_UNIT": "swapd.service"}
@@ -20,6 +24,18 @@ UNIT = {"OBJECT_SYSTEMD_UNIT": "swapd.service"}
 def _describe_lost(loss: Loss) -> Record:
     priority, message, fields = describe_lost(loss)
     return priority, message, {**fields, **UNIT}
+
+
+def take_in_complaints() -> None:
+    """From now on, what Python itself complains of goes to the journal, of this process and of those forked from it.
+
+    It writes such things to standard error. In a unit that is a stream to journald, and a write there waits for a
+    journald that is stopped, for ever.
+    """
+    logging.captureWarnings(True)
+    sys.excepthook = lambda kind, error, trace: log.critical("an unexpected error", exc_info=(kind, error, trace))
+    sys.unraisablehook = lambda told: log.error("%s: %r", told.err_msg or "an ignored error", told.exc_value)
+    threading.excepthook = lambda told: log.error("an unexpected error in a thread: %r", told.exc_value)
 
 
 class EventLog:
@@ -40,6 +56,11 @@ class EventLog:
         """Never blocks and never raises; what the journal does not take is counted and reported later, by anybody."""
         self._known.add(event.fields.get("SWAPD_DEPLOYMENT"))
         self._journal.send(event.priority, event.message, {**event.journal_fields, **UNIT})
+
+    @property
+    def lost(self) -> int:
+        """How many records the journal did not take, of all processes, and has not been told of."""
+        return self._journal.dropped
 
     def report_losses(self) -> bool:
         """Says how many records the journal did not take, of all processes; whether nothing is left to say."""

@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from swapd.model.config import Pause
+from swapd.model.errors import ConfigurationIssue
 from swapd.model.message_ids import MessageId
 from swapd.model.record import Deployment, Kind
 from swapd.model.release import Outcome, PauseCost, ReleaseId, SiteName, printable
+from swapd.model.text import LONGEST
 from swapd.model.units import format_duration
 
 # syslog(3)'s priorities. `journalctl -p warning` shows what somebody should look at.
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
-LONGEST = 4000  # characters of a message: of what is longer, nobody reads the end
+MOST_ISSUES = 3  # of a configuration, in one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +105,10 @@ def reloaded(sites: Sequence[SiteName]) -> Event:
     return Event(MessageId.RELOADED, INFO, f"the configuration was reloaded; sites: {', '.join(sites) or 'none'}")
 
 
-def configuration_refused(reason: str) -> Event:
-    message = f"the new configuration was refused, the one before it stays in force: {reason}"
+def configuration_refused(issues: Sequence[ConfigurationIssue]) -> Event:
+    reasons = " | ".join(map(str, issues[:MOST_ISSUES]))
+    more = f" | and {len(issues) - MOST_ISSUES} more: swapd check lists them" if len(issues) > MOST_ISSUES else ""
+    message = f"the new configuration was refused, the one before it stays in force: {reasons}{more}"
     return Event(MessageId.CONFIGURATION_REFUSED, ERROR, message)
 
 
