@@ -7,11 +7,12 @@ import sys
 import threading
 from collections.abc import Collection, Mapping
 
-from swapd.host.journal import NATIVE_SOCKET, JournalHandler, NativeJournal, Record, describe_lost, open_journal
+from swapd.host.journal import NATIVE_SOCKET, JournalHandler, NativeJournal, Record, Value, describe_lost, open_journal
 from swapd.host.journalctl import find_message_ids
 from swapd.host.losses import Losses
 from swapd.model.events import Event, Loss
 from swapd.model.layout import Layout
+from swapd.model.message_ids import MessageId
 from swapd.model.release import DeploymentId
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,12 @@ UNIT = {"OBJECT_SYSTEMD_UNIT": "swapd.service"}
 def _describe_lost(loss: Loss) -> Record:
     priority, message, fields = describe_lost(loss)
     return priority, message, {**fields, **UNIT}
+
+
+def _fields_of(record: logging.LogRecord) -> dict[str, Value]:
+    """Of what no event says: what nobody foresaw is an error, and what works less well a warning."""
+    kind = MessageId.UNEXPECTED if record.levelno >= logging.ERROR else MessageId.DEGRADED
+    return {"MESSAGE_ID": kind.value, **UNIT}
 
 
 def take_in_complaints() -> None:
@@ -50,7 +57,7 @@ class EventLog:
         self._known: set[object] = set()  # deployments of which nobody need be asked what was told
         root = logging.getLogger()
         root.setLevel(logging.INFO)
-        root.handlers = [JournalHandler(self._journal)]  # and not those of whom we were forked from
+        root.handlers = [JournalHandler(self._journal, _fields_of)]  # and not those of whom we were forked from
 
     def emit(self, event: Event) -> None:
         """Never blocks and never raises; what the journal does not take is counted and reported later, by anybody."""

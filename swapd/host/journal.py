@@ -227,14 +227,18 @@ class JournalHandler(logging.Handler):
     A record's exception follows its message, and is the field ``EXCEPTION_TEXT`` as well.
     """
 
-    def __init__(self, journal: Journal, level: int = logging.NOTSET) -> None:
-        super().__init__(level)
+    def __init__(
+        self, journal: Journal, fields: Callable[[logging.LogRecord], Mapping[str, Value]] = lambda _: {}
+    ) -> None:
+        """``fields``: those that a record has of its own kind, beside what its caller gives it."""
+        super().__init__()
         self._journal = journal
+        self._fields = fields
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             message = self.format(record)
-            fields: dict[str, Value] = {"LOGGER": record.name}
+            fields: dict[str, Value] = {"LOGGER": record.name, **self._fields(record)}
             if record.exc_text:  # where Formatter.format() leaves the traceback
                 fields["EXCEPTION_TEXT"] = record.exc_text
             fields.update(getattr(record, "journal_fields", {}))

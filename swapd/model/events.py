@@ -252,14 +252,14 @@ def watch_rebuilt(reason: str) -> Event:
     return Event(MessageId.WATCH_REBUILT, WARNING, f"the watch on the drop directories was set up anew: {reason}")
 
 
-def polled(path: str, filesystem: str, seconds: float) -> Event:
+def polled(site: SiteName, path: str, filesystem: str, seconds: float) -> Event:
     message = f"the drop directory {path} is on {filesystem}, which may change without an event"
-    return Event(MessageId.POLLED, NOTICE, f"{message}: it is looked at every {seconds:g} s")
+    return _of_site(MessageId.POLLED, NOTICE, site, f"{message}: it is looked at every {seconds:g} s")
 
 
-def unwatched(path: str, why: str, seconds: float) -> Event:
+def unwatched(site: SiteName, path: str, why: str, seconds: float) -> Event:
     message = f"the drop directory {path} has no events ({why}): it is looked at every {seconds:g} s"
-    return Event(MessageId.POLLED, WARNING, message)
+    return _of_site(MessageId.POLLED, WARNING, site, message)
 
 
 def degraded(message: str, site: SiteName | None = None) -> Event:
