@@ -18,7 +18,7 @@ from pathlib import Path
 
 from swapd.model.events import Loss
 
-PATIENCE = (0.0, 0.001, 0.01, 0.02)  # seconds between attempts to get hold of the file
+PATIENCE = (0.0, 0.001, 0.004, 0.016, 0.064, 0.1)  # seconds between attempts to get hold of the file
 _TIME = struct.Struct("=Q")  # nanoseconds since the epoch: one for each record, in the order in which they were lost
 
 
