@@ -13,8 +13,10 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from swapd.checks.routing import find_route
+from swapd.checks.sandbox import find_sandbox
 from swapd.checks.standing import find_changes, find_held
 from swapd.checks.swapping import find_strategies, find_volatile
+from swapd.checks.unit import find_unit, find_users_socket
 from swapd.model.config import Site
 from swapd.model.errors import SwapdError
 from swapd.model.findings import Finding, Severity, worst_first
@@ -24,7 +26,7 @@ Check = Callable[[Site, Layout], Iterable[Finding]]
 HostCheck = Callable[[Sequence[Site], Layout], Iterable[Finding]]  # of the sites that were asked for
 
 CHECKS: tuple[Check, ...] = (find_strategies, find_route, find_volatile, find_changes, find_held)
-HOST_CHECKS: tuple[HostCheck, ...] = ()
+HOST_CHECKS: tuple[HostCheck, ...] = (find_unit, find_users_socket, find_sandbox)
 
 
 def find(sites: Sequence[Site], layout: Layout) -> list[Finding]:
