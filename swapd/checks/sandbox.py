@@ -17,7 +17,7 @@ from typing import Any
 from swapd.checks import inside
 from swapd.host import systemd
 from swapd.model.config import Site
-from swapd.model.findings import Finding, Severity
+from swapd.model.findings import AS_ROOT, Finding, Severity
 from swapd.model.layout import Layout
 
 UNIT = "swapd.service"
@@ -68,18 +68,16 @@ def find_sandbox(sites: Sequence[Site], layout: Layout) -> Iterator[Finding]:
         yield _cannot_start(run, files)
         return
     within = json.loads(run.output)
-    if "cannot_read" in within:
-        yield _cannot_read(within["cannot_read"], files)
+    missing = within.get("cannot_read") or _list([site.name for site in sites if site.name not in within["sites"]])
+    if missing:
+        yield _cannot_read(layout, missing, files)
         return
     outside = inside.look_around(layout, sites)
-    yield from _find_lacking(outside, within, files)
-    troubled = False
+    found = list(_find_lacking(outside, within, files))
     for site in sites:
-        for finding in _find_in_site(site, outside["sites"][site.name], within["sites"][site.name], files):
-            troubled = True
-            yield finding
-    pid = int(shown["MainPID"])
-    if pid and not troubled:
+        found += _find_in_site(site, outside["sites"][site.name], within["sites"][site.name], files)
+    yield from found
+    if not found and int(shown["MainPID"]):
         yield from _find_stale(sites, layout, shown, files, outside)
 
 
@@ -90,7 +88,7 @@ def _unseen() -> Finding:
         "sandbox-unseen",
         "what the sandbox of the unit lets the daemon do is not known to you",
         "only root can try it, with a unit that has the same settings",
-        "Run it as root.",
+        AS_ROOT,
         commands=("sudo swapd check",),
     )
 
@@ -108,13 +106,13 @@ def _cannot_start(run: systemd.Run, files: Sequence[Path]) -> Finding:
     )
 
 
-def _cannot_read(message: str, files: Sequence[Path]) -> Finding:
+def _cannot_read(layout: Layout, missing: str, files: Sequence[Path]) -> Finding:
     return Finding(
         None,
         Severity.ERROR,
         "sandbox-hides-configuration",
         "the daemon cannot read its configuration from within its sandbox",
-        message,
+        f"what is there in {layout.configuration} cannot be read in there: {missing}",
         f"Take out what hides it: {_name_lines(files, PLACING)}. Then restart the unit:",
         commands=RESTART,
     )
