@@ -74,8 +74,12 @@ def find_sandbox(sites: Sequence[Site], layout: Layout) -> Iterator[Finding]:
         return
     outside = inside.look_around(layout, sites)
     found = list(_find_lacking(outside, within, files))
+    is_able = all(finding.severity is not Severity.ERROR for finding in found)
     for site in sites:
-        found += _find_in_site(site, outside["sites"][site.name], within["sites"][site.name], files)
+        for finding in _find_in_site(site, outside["sites"][site.name], within["sites"][site.name], files):
+            # What it cannot do for want of a right, is said of the right.
+            if is_able or finding.problem.startswith("sandbox-"):
+                found.append(finding)
     yield from found
     if not found and int(shown["MainPID"]):
         yield from _find_stale(sites, layout, shown, files, outside)
@@ -99,7 +103,7 @@ def _cannot_start(run: systemd.Run, files: Sequence[Path]) -> Finding:
         None,
         Severity.ERROR,
         "sandbox-cannot-start",
-        f"nothing can be started with the settings of {UNIT}: at its next start the daemon fails",
+        f"a process with the settings of {UNIT} cannot start, or is ended: so will be the daemon's next one",
         why,
         f"Correct what it says there in one of {', '.join(map(str, files))}, and restart the unit:",
         commands=RESTART,
