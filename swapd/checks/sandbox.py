@@ -194,10 +194,10 @@ def _compare(outside: Mapping[str, Any], within: Mapping[str, Any]) -> tuple[str
     seen = {path: (out, within["places"].get(path)) for path, out in outside["places"].items()}
     hidden = [path for path, (out, there) in seen.items() if there is None or there[:2] != out[:2]]
     if hidden:
-        return "sandbox-hides", f"{_list(hidden)} cannot be seen in there"
+        return "sandbox-hides", f"not to be seen in there: {_list(hidden)}"
     closed = [path for path, (out, there) in seen.items() if there[3] and not out[3]]
     if closed:
-        return "sandbox-read-only", f"{_list(closed)} is read-only in there"
+        return "sandbox-read-only", f"read-only in there: {_list(closed)}"
     for one, other in outside["pairs"]:
         (out, there), (out_too, there_too) = seen[one], seen[other]
         if out[2] == out_too[2] and there[2] != there_too[2]:
