@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from swapd.commands.init import make_site
+from swapd.setup.site import make_site
 from swapd.demo.httpd import server_user
 from swapd.demo.play import (
     WORKERS,

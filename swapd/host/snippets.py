@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from swapd.host.files import write_durably
+from swapd.host.httpd_program import APACHE_PROGRAMS, run_program
 from swapd.host.httpd_configuration import Directive, Section, find_including_sections, read_directives
 from swapd.host.routes import find_kept_tree, lead
 from swapd.model.config import Site
@@ -25,8 +26,6 @@ from swapd.model.snippets import (
     is_unchanged,
 )
 
-PATIENCE = 60.0  # seconds for a configuration test; a big one takes one
-APACHE_PROGRAMS = ("apache2ctl", "apachectl", "httpd")
 _IN_A_HOST = '<VirtualHost 127.0.0.1:9>\n    ServerName swapd.invalid\n    Include "{file}"\n</VirtualHost>\n'
 _IN_A_SERVER = """\
 pid {file}.pid;
@@ -242,7 +241,7 @@ def _hint(said: str) -> str:
 def _run(*command: str) -> str | None:
     """What a configuration test says when it fails, on one line; None when it finds nothing wrong."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = run_program(command)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    return None if done.returncode == 0 else " ".join((done.stderr + done.stdout).split())
+    return None if done.status == 0 else " ".join((done.err + done.out).split())
