@@ -50,12 +50,13 @@ def _chosen(site: Site, choice: Choice) -> Finding:
 def _not_tried(site: Site, error: PermissionError) -> Finding:
     return Finding(
         site.name,
-        Severity.INFO,
+        Severity.UNKNOWN,
         "not-tried",
         f"how {site.live} will be swapped is not known to you",
         f"it is tried with scratch directories, and {error.filename} says: {error.strerror}",
-        f"Run it as root: sudo swapd check {site.name}",
+        "Run it as root.",
         {"live": str(site.live)},
+        (f"sudo swapd check {site.name}",),
     )
 
 
