@@ -6,28 +6,24 @@ root, we run what root's own server is, and nothing that another user calls http
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import shutil
-import signal
-import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from swapd.host.asking import Answer, ask, find_program
 from swapd.host.masters import find_masters
 
-PATIENCE = 60.0  # seconds for a configuration test; a big one takes one
 # In this order: Debian's apache2 needs what apache2ctl sets, and Fedora's apachectl passes no options on.
 APACHE_PROGRAMS = ("apache2ctl", "httpd", "apachectl")
 NAMES = ("httpd", "apache2")
-# A service manager's for the server itself, which our question is not.
-_NOT_PASSED_ON = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
-# Options that say what to do, and with which argument; the others say with which configuration.
-_DOING = re.compile(r"-(k|X|t|T|S|M|l|L|v|V|h)")
+# What a service manager tells the server itself, which our question is not; and the language of its answer.
+_NOT_PASSED_ON = re.compile(r"NOTIFY_SOCKET|WATCHDOG_.*|LISTEN_.*|LANG|LANGUAGE|LC_.*")
+# Options that say what to do, or where to write what goes wrong; the others say with which configuration.
+_DOING = re.compile(r"-[kXtTSMlLvVhE]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,43 +39,8 @@ class Program:
         return Path(self.command[0]).name
 
     def ask(self, *options: str) -> Answer:
-        """What it answers to these options. Raises ``OSError`` and ``subprocess.TimeoutExpired``."""
-        return run_program([*self.command, *options], {**os.environ, **self.environment})
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a program said before it ended with ``status``."""
-
-    status: int
-    out: str
-    err: str
-
-
-def run_program(command: Iterable[str], environment: Mapping[str, str] | None = None) -> Answer:
-    """Runs a program to its end, without a terminal, in English; after ``PATIENCE``, it and its children are killed.
-
-    Raises ``OSError`` and ``subprocess.TimeoutExpired``.
-    """
-    child = subprocess.Popen(
-        list(command),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-        env={**(os.environ if environment is None else environment), "LC_ALL": "C"},
-        start_new_session=True,  # no terminal to ask for a password on, and a group to kill
-    )
-    with child:
-        try:
-            out, err = child.communicate(timeout=PATIENCE)
-        except BaseException:
-            # Also what a shell around it started, which would keep our pipes open.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            raise
-    return Answer(child.returncode, out, err)
+        """What it answers to these options."""
+        return ask(*self.command, *options, environment=self.environment)
 
 
 def find_apache() -> Program | None:
@@ -87,7 +48,7 @@ def find_apache() -> Program | None:
     masters = find_masters(NAMES)
     if program := next(filter(None, map(_find_running, masters)), None):
         return program
-    path = next(filter(None, map(shutil.which, APACHE_PROGRAMS)), None)
+    path = find_program(APACHE_PROGRAMS)
     return Program((path,), pid=masters[0] if masters else 0) if path else None
 
 
@@ -101,7 +62,7 @@ def _find_running(pid: int) -> Program | None:
         # It may have been replaced by an update, or be another root's.
         if not os.path.samefile(exe, f"/proc/{pid}/exe"):
             return None
-        environment = {key: value for key, value in process.environ().items() if key not in _NOT_PASSED_ON}
+        environment = {key: value for key, value in process.environ().items() if not _NOT_PASSED_ON.fullmatch(key)}
         return Program((exe, *_configuring(process.cmdline()[1:])), environment, pid)
     except (psutil.Error, OSError):
         return None
@@ -114,6 +75,6 @@ def _configuring(arguments: list[str]) -> list[str]:
     for argument in rest:
         if not _DOING.match(argument):
             kept.append(argument)
-        elif argument == "-k":
+        elif argument in ("-k", "-E"):
             next(rest, None)
     return kept

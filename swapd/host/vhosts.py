@@ -6,7 +6,6 @@ root, where no server runs, the files have the only word.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,21 +42,14 @@ def read_apache(root: Path = Path("/")) -> WebServer | None:
     if program is None:
         return None
     is_running = program.pid != 0
-    try:
-        # One question: each reads the whole configuration.
-        answer = program.ask("-t", "-D", "DUMP_VHOSTS", "-D", "DUMP_RUN_CFG", "-D", "DUMP_MODULES")
-        version = parse_version(program.ask("-v").out)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return WebServer(APACHE, is_running=is_running, issue=_unknown(program.name, str(error)))
+    # One question: each reads the whole configuration.
+    answer = program.ask("-t", "-D", "DUMP_VHOSTS", "-D", "DUMP_RUN_CFG", "-D", "DUMP_MODULES")
+    version = parse_version(program.ask("-v").output)
     if answer.status != 0:
-        return WebServer(APACHE, is_running=is_running, version=version, issue=_broken(program.name, answer.err))
-    dump = parse_dump(answer.out)
+        return WebServer(APACHE, is_running=is_running, version=version, issue=_broken(program.name, answer.complaint))
+    dump = parse_dump(answer.output)
     served, left_out = find_served(dump, read_directives(root) or [])
     return WebServer(APACHE, served, left_out, is_running, version, dump.user, dump.modules)
-
-
-def _unknown(name: str, why: str) -> Issue:
-    return Issue("server-silent", f"{name} does not say what it serves: {printable(why)}", "")
 
 
 def _broken(name: str, said: str) -> Issue:
@@ -113,8 +105,10 @@ def find_served(
                 if (section := item.section("virtualhost")) is not None and _place(section) == place
             ]
         root = _find_root(content, dump)
+        if root == "":
+            continue
         if isinstance(root, str):
-            left_out.update({f"{printable(host.name)} ({printable(host.file)}:{host.line}) {root}": None} if root else {})
+            left_out[f"{printable(host.name)} ({printable(host.file)}:{host.line}) {root}"] = None
         elif place in found:
             known = found[place]
             addresses = (*known.addresses, host.address)
@@ -175,10 +169,10 @@ def _takes_everything(item: Directive) -> bool:
     if location is not None and location.arguments != ("/",):
         return False
     match item.name, item.arguments:
-        case ("proxypass" | "proxypassmatch"), [target]:
+        case (("proxypass" | "proxypassmatch"), [target]):
             return location is not None and target != "!"
-        case ("proxypass" | "proxypassmatch"), [path, target, *_]:
+        case (("proxypass" | "proxypassmatch"), [path, target, *_]):
             return path in _EVERYTHING and target != "!"
-        case ("redirect" | "redirectmatch" | "redirectpermanent" | "redirecttemp"), arguments:
+        case (("redirect" | "redirectmatch" | "redirectpermanent" | "redirecttemp"), arguments):
             return any(argument in _EVERYTHING for argument in arguments[:2])
     return False

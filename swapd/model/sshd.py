@@ -4,8 +4,8 @@ Facts that the latter rests on (sshd_config(5), sshd(8)):
 
 - A ChrootDirectory, and each directory above it, must belong to root and be writable by nobody else. So it is the
   directory that has the drop directories in it, and the drop directory is what the user sees as ``/SITE``.
-- ``internal-sftp`` is a part of sshd: it needs no files in there, and no shell of the user's. ``scp`` gets along with it
-  since it speaks the same protocol (OpenSSH 9.0).
+- ``internal-sftp`` is a part of sshd: it needs no files in there, and no shell of the user's. ``scp`` gets along with
+  it since it speaks the same protocol (OpenSSH 9.0).
 - Keys are looked for before the change of the root directory, in the user's real home.
 - A Match block in a file that is included ends with that file.
 """

@@ -7,14 +7,13 @@ import grp
 import os
 import pwd
 import re
-import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swapd.host.httpd_program import run_program
+from swapd.host.asking import ask, find_program
 from swapd.model.config import Site
 from swapd.model.sshd import SshSettings, format_match, parse_settings, place_in_chroot, scp_line
 
@@ -87,35 +86,33 @@ def _find_host_name(names: Sequence[str]) -> str:
 
 def ask_sshd(user: str) -> SshSettings | None:
     """What sshd's configuration has for the user; None where it does not say, such as to anybody but root."""
-    program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    program = find_program(["sshd"])
     if program is None:
         return None
-    who = f"user={user},host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22"
-    try:
-        answer = run_program([program, "-T", "-C", who])
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return parse_settings(answer.out) if answer.status == 0 else None
+    answer = ask(program, "-T", "-C", f"user={user},host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22")
+    return parse_settings(answer.output) if answer.status == 0 else None
 
 
 def describe_confinement(site: Site, access: Access) -> list[str]:
     """The commands, for root's shell, that make a user who may upload for the site and do nothing else here."""
     user = _find_free_name(site)
     unfit = find_unfit_for_chroot(site.incoming.parent)
-    chroot = None if unfit else site.incoming.parent
-    included = _has_included_directory()
-    target = f"> {SSHD_CONFIG}.d/swapd-{user}.conf" if included else f">> {SSHD_CONFIG}"
+    target = f"> {SSHD_CONFIG}.d/swapd-{user}.conf" if _has_included_directory() else f">> {SSHD_CONFIG}"
     unit = "ssh" if any(Path(base, "ssh.service").exists() for base in _UNITS) else "sshd"
-    path = f"/{site.incoming.name}/" if chroot else f"{site.incoming}/"
+    path = f"{site.incoming}/" if unfit else f"/{site.incoming.name}/"
+    remarks = [f"# sshd has {line}: let {user} in there." for line in access.settings.only]
+    if unfit:
+        remarks.append(
+            f"# No ChrootDirectory, for {unfit} is not root's alone: whatever everybody may read can be read."
+        )
     return [
         f"useradd --create-home --shell /usr/sbin/nologin --groups {site.group} {user}",
-        f"install --directory --owner={user} --mode=700 ~{user}/.ssh   # the public key: ~{user}/.ssh/authorized_keys",
-        *([f"# Without a ChrootDirectory, because of {unfit}: it must be root's, and nobody else may write there."] * bool(unfit)),
+        f"install --directory --owner={user} --mode=700 ~{user}/.ssh   # for the public key: authorized_keys",
         f"cat {target} <<'END'",
-        *format_match(user, chroot),
+        *format_match(user, None if unfit else site.incoming.parent),
         "END",
         f"sshd -t && systemctl reload {unit}",
-        *(f"# sshd has {line}: let {user} in there." for line in access.settings.only),
+        *remarks,
         f"# from then on:  {scp_line(f'{site.name}-1.tar.gz', user, access.host, access.settings.port, path)}",
     ]
 
@@ -147,4 +144,5 @@ def _has_included_directory() -> bool:
         text = SSHD_CONFIG.read_text("utf-8", "replace")
     except OSError:
         return True  # as every current distribution has it
-    return re.search(rf"^\s*Include\s+{re.escape(str(SSHD_CONFIG))}\.d/\*", text, re.MULTILINE | re.IGNORECASE) is not None
+    pattern = rf"^\s*Include\s+{re.escape(str(SSHD_CONFIG))}\.d/\*"
+    return re.search(pattern, text, re.MULTILINE | re.IGNORECASE) is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shlex
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,11 +59,6 @@ class Proposal:
     def names(self) -> tuple[str, ...]:
         """What visitors know the site by."""
         return tuple(dict.fromkeys(name for served in self.served for name in served.names))
-
-    @property
-    def command(self) -> str:
-        """The command that makes it, asking nothing."""
-        return shlex.join(["swapd", "init", self.site, "--live", str(self.live), *(["--route"] if self.route else [])])
 
 
 def find_live(root: Path, others: Collection[Path] = ()) -> Path:
@@ -154,8 +148,7 @@ def assess(
     why, hint = find_route_obstacle(apache)
     if why or WAYS[Strategy.PINNED].find_obstacle(site) is not None:
         return replace(proposal, route_hint=hint)
-    assert apache.version is not None
-    return replace(proposal, route=f"Apache {'.'.join(map(str, apache.version))} with mod_rewrite")
+    return replace(proposal, route=f"Apache {'.'.join(map(str, apache.version or ()))} with mod_rewrite")
 
 
 def _try_look(site: Site) -> Choice | Failed | str:

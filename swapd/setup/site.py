@@ -46,7 +46,12 @@ def make_site(layout: Layout, name: str, document: Mapping[str, Any]) -> tuple[S
             path.unlink()  # it clashes with another site, or nobody could drop: nothing has been made
             raise
     site = sites[next(known for known in sites if known == name)]
-    for key, value in (("live", str(site.live)), ("group", site.group), ("strategy", site.strategy.value)):
+    for key, value in (
+        ("live", str(site.live)),
+        ("group", site.group),
+        ("owner", site.owner),
+        ("strategy", site.strategy.value),
+    ):
         # auto takes pinned by itself, once it is in force.
         is_meant = document.get(key, value) == value or (value, document[key]) == ("auto", "pinned")
         if not is_new and not is_meant:
