@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 PATIENCE = 30.0  # seconds; a configuration with thousands of virtual hosts takes some
-# Administrators' programs, which a plain user's PATH may lack.
+# For programs that are asked; and administrators' own, which a plain user's PATH may lack.
 PATH = f"{os.defpath}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin"
 
 
@@ -30,7 +32,8 @@ class Answer:
 
 def find_program(names: Iterable[str]) -> str | None:
     """The first of the programs that is there."""
-    return next(filter(None, (shutil.which(name, path=PATH) for name in names)), None)
+    path = os.pathsep.join(filter(None, (os.environ.get("PATH"), PATH)))
+    return next(filter(None, (shutil.which(name, path=path) for name in names)), None)
 
 
 def ask(*command: str, environment: Mapping[str, str] = MappingProxyType({})) -> Answer:
@@ -39,17 +42,27 @@ def ask(*command: str, environment: Mapping[str, str] = MappingProxyType({})) ->
     In English, and without a terminal. Raises nothing: one that cannot be run, or does not end, has failed.
     """
     try:
-        done = subprocess.run(
+        child = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            timeout=PATIENCE,
             cwd="/",
             env={"PATH": PATH, "LC_ALL": "C", **environment},
-            check=False,
+            start_new_session=True,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except OSError as error:
         return Answer(127, "", str(error))
-    return Answer(done.returncode, done.stdout, done.stderr)
+    with child:
+        try:
+            output, complaint = child.communicate(timeout=PATIENCE)
+        except BaseException as error:
+            # Also what a shell that it is has started, such as apache2ctl's httpd, which would keep our pipes open.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                return Answer(127, "", f"{command[0]} has not ended within {PATIENCE:g} s")
+            raise
+    return Answer(child.returncode, output, complaint)

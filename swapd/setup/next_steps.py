@@ -1,0 +1,35 @@
+"""What is left to do once a site is configured, as commands to copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from swapd.model.config import Site
+from swapd.model.layout import Layout
+from swapd.setup.access import describe_confinement, find_access
+
+
+def describe_next_steps(layout: Layout, site: Site, names: Sequence[str]) -> list[str]:
+    """The lines to print last; ``names`` are those that visitors know the site by."""
+    if not layout.is_host:
+        return [f"  cp {site.name}-1.tar.gz {site.incoming}/"]
+    access = find_access(site, names)
+    routed = [
+        f"  in the <VirtualHost>:      IncludeOptional {site.route.apache}",
+        "  take it in:                apachectl configtest && systemctl reload apache2 (or httpd)",
+        f"  see that it is in force:   swapd check {site.name}",
+    ]
+    allowed = f"  let a user drop tarballs:  adduser USER {site.group}      (or: usermod -aG {site.group} USER)"
+    confined = [
+        "",
+        "A user who may do that and nothing else (sftp, and scp from OpenSSH 9 on), in a shell of root's:",
+        "",
+        *describe_confinement(site, access),
+    ]
+    return [
+        *(routed if site.route.apache.exists() else []),
+        *([] if access.user else [allowed]),
+        f"  deploy, from anywhere:     {access.line(f'{site.name}-1.tar.gz')}",
+        f"  see what happened:         swapd status {site.name}; journalctl -u swapd",
+        *([] if access.is_confined else confined),
+    ]
