@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from pathlib import Path
 
 from swapd.host.httpd_configuration import Directive, read_directives
+from swapd.host.httpd_program import NAMES
 from swapd.host.httpd_scopes import select_in_force
 from swapd.host.masters import find_masters
 from swapd.host.nginx import Directive as NginxDirective
 from swapd.host.nginx import read_nginx
+from swapd.host.php import Pool, Settings, find_pools, read_fpm, read_mod_php
+from swapd.host.services import find_service
+from swapd.host.survey import Survey, survey
 from swapd.host.vhosts import WebServer, read_apache
 from swapd.model.config import PauseMode, Site, Strategy
 from swapd.model.errors import Failed
@@ -56,8 +61,39 @@ def directives(layout: Layout) -> tuple[Directive, ...]:
 
 
 @functools.cache
+def apache_reload(layout: Layout) -> str:
+    """The command by which Apache reads its configuration again."""
+    services = [find_service(pid) for pid in find_masters(NAMES)] if layout.is_host else []
+    return f"systemctl reload {next(filter(None, services), 'apache2').removesuffix('.service')}"
+
+
+@functools.cache
 def nginx(layout: Layout) -> tuple[NginxDirective, ...]:
     """nginx's configuration; none where it does not run, or it is not for us to ask it."""
     if not layout.is_host or os.geteuid() != 0 or not find_masters(["nginx"]):
         return ()
     return tuple(read_nginx() or ())
+
+
+@functools.cache
+def pools() -> tuple[Pool, ...]:
+    """The pools of every php-fpm that runs."""
+    return tuple(find_pools())
+
+
+@functools.cache
+def mod_php(module: str) -> Settings | None:
+    """The settings of httpd's own PHP, which is this file."""
+    return read_mod_php(module)
+
+
+@functools.cache
+def fpm(program: str, service: str) -> Settings | None:
+    """The settings of a php-fpm, but for what its pools have of their own."""
+    return read_fpm(program, service)
+
+
+@functools.cache
+def tree(path: Path) -> Survey:
+    """What is in a live tree."""
+    return survey(path)

@@ -16,7 +16,6 @@ from pathlib import Path
 from swapd.checks import seen
 from swapd.host.httpd_configuration import Directive
 from swapd.host.httpd_scopes import find_values, parse_timeout
-from swapd.host.php import find_pools
 from swapd.host.processes import kernel_name
 from swapd.host.quarry import find_quarry, warn_of_full_queues
 from swapd.model.config import Pause, Site
@@ -156,7 +155,7 @@ def _find_short_reading(site: Site, directives: tuple[Directive, ...]) -> Found:
 
 def _find_short_termination(site: Site) -> Found:
     """php-fpm's master ends a worker by a clock of its own, which goes on while the worker is stopped."""
-    for pool in find_pools():
+    for pool in seen.pools():
         if 0 < pool.terminate_timeout <= site.pause.max:
             yield _short(
                 site,

@@ -70,7 +70,7 @@ class Pool:
     file: str
     listen: str = ""
     terminate_timeout: float = 0.0  # seconds; 0: never
-    values: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)  # what it has of PHP's settings
     program: str = ""
     service: str = ""
 
@@ -101,10 +101,9 @@ def read_mod_php(module: str) -> Settings | None:
     return _ask(program, options, environment, "mod_php") if program is not None else None
 
 
-def read_fpm(pool: Pool) -> Settings | None:
-    """The settings of the pool's pages; None where its program does not tell."""
-    settings = _ask(pool.program, [], {}, "php-fpm", pool.service)
-    return settings.having(f"php-fpm's pool {pool.name}", pool.values) if settings is not None else None
+def read_fpm(program: str, service: str) -> Settings | None:
+    """The settings of the php-fpm that runs this program, but for its pools' own; None where it does not tell."""
+    return _ask(program, [], {}, "php-fpm", service)
 
 
 def _ask(
