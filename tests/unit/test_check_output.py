@@ -15,7 +15,7 @@ from swapd.checks import find
 from swapd.commands.check import describe, summarise
 from swapd.model.config import Site
 from swapd.model.errors import Failed
-from swapd.model.findings import Finding, Severity, worst_first
+from swapd.model.findings import AS_ROOT, Finding, Severity, worst_first
 from swapd.model.layout import Layout
 from swapd.model.release import SiteName
 from tests.support.sites import make_site
@@ -27,7 +27,7 @@ LONG = (
 )
 WRONG = Finding(SHOP, Severity.ERROR, "wrong", "nothing goes", LONG, "Move it:", commands=("mv /srv/a /srv/b " * 9,))
 DOUBTFUL = Finding(None, Severity.WARNING, "doubtful", "some of it goes", "because")
-UNSEEN = Finding(SHOP, Severity.UNKNOWN, "not-tried", "not seen", "because")
+UNSEEN = Finding(SHOP, Severity.UNKNOWN, "not-tried", "not seen", "because", AS_ROOT, commands=("sudo swapd check",))
 KNOWN = Finding(SHOP, Severity.INFO, "strategy", "swapped", "because", facts={"strategy": "exchange"})
 
 
@@ -72,7 +72,7 @@ def test_text_from_outside_changes_no_line_of_the_terminal() -> None:
     ("findings", "said"),
     [
         ([KNOWN], "nothing is wrong: shop (exchange)"),
-        ([UNSEEN], "1 not to be seen by this user: shop (auto, not tried)"),
+        ([UNSEEN], "1 not to be seen by this user: shop (auto, not tried); to see the rest: sudo swapd check shop"),
         ([WRONG, DOUBTFUL, DOUBTFUL, KNOWN], "1 error, 2 warnings: shop (exchange)"),
         ([KNOWN, replace(KNOWN, facts={"strategy": "symlink"})], "nothing is wrong: shop (exchange and symlink)"),
     ],
