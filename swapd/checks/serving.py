@@ -42,12 +42,13 @@ def find_serving(site: Site, layout: Layout) -> Found:
     roots += [(place.directory, _where(place)) for place in places if place.directory]
     if not roots:
         return
-    yield from _find_fixed(site, dict(roots))
+    fixed = list(_find_fixed(site, dict(roots)))
+    yield from fixed
     texts = [argument for item in directives for argument in item.arguments]
     is_unknown = any(mark in root for root, _ in roots for mark in _PLACEHOLDERS)
     is_named = any(_names(text, site.live) for text in (*texts, *(place.directory for place in places)))
     is_served = any(is_by(root, site.live) or site.live.is_relative_to(root) for root, _ in roots)
-    if not (is_unknown or is_named or is_served) and Strategy.PINNED not in seen.strategies(site):
+    if not (fixed or is_unknown or is_named or is_served) and Strategy.PINNED not in seen.strategies(site):
         yield _not_served(site, directives)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from swapd.checks import seen
 from swapd.host.httpd_configuration import Directive
+from swapd.host.httpd_program import NAMES
 from swapd.host.httpd_scopes import find_values, parse_timeout
 from swapd.host.processes import kernel_name
 from swapd.host.quarry import find_quarry, warn_of_full_queues
@@ -36,7 +37,7 @@ def find_queues(site: Site, layout: Layout) -> Found:
     """Whether the listeners' queues hold the connections that come in while httpd is stopped."""
     if not seen.is_paused_for(site):
         return
-    if layout.is_host:
+    if layout.is_host and _is_httpd_paused(site):
         yield from _find_cut(site, seen.directives(layout))
     for issue in _measure(replace(site.pause, max=0.0), site.pause.max):
         yield Finding(
@@ -47,6 +48,11 @@ def find_queues(site: Site, layout: Layout) -> Found:
             issue.message,
             issue.hint,
         )
+
+
+def _is_httpd_paused(site: Site) -> bool:
+    """Whether Apache is among what the site's rules name, and not only something else, such as php-fpm."""
+    return bool({*NAMES} & {*site.pause.processes})
 
 
 @functools.cache
@@ -88,7 +94,7 @@ def find_timeouts(site: Site, layout: Layout) -> Found:
     if not seen.is_paused_for(site) or not layout.is_host:
         return
     directives = seen.directives(layout)
-    if directives:
+    if directives and _is_httpd_paused(site):
         yield from _find_short_keepalive(site, directives)
         yield from _find_short_reading(site, directives)
     if any(kernel_name(name).startswith("php-fpm") for name in site.pause.processes):

@@ -9,5 +9,14 @@ from swapd.checks.pausing import find_pause
 from swapd.checks.serving import find_broken, find_mapping, find_serving
 from swapd.checks.waiting import find_queues, find_timeouts
 
-WEB_CHECKS = (find_pause, find_queues, find_timeouts, find_serving, find_links, find_mapping, find_nginx, find_stale_code)
+WEB_CHECKS = (
+    find_pause,
+    find_queues,
+    find_timeouts,
+    find_serving,
+    find_links,
+    find_mapping,
+    find_nginx,
+    find_stale_code,
+)
 WEB_HOST_CHECKS = (find_broken,)
