@@ -7,16 +7,15 @@ the queue is then as long as on every host of this kernel, and whether it would 
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from swapd.checks import seen
 from swapd.host.httpd_configuration import Directive
 from swapd.host.httpd_program import NAMES
 from swapd.host.httpd_scopes import find_values, parse_timeout
+from swapd.host.listeners import Counters
 from swapd.host.processes import kernel_name
 from swapd.host.quarry import find_quarry, warn_of_full_queues
 from swapd.model.config import Pause, Site
@@ -39,7 +38,7 @@ def find_queues(site: Site, layout: Layout) -> Found:
         return
     if layout.is_host and _is_httpd_paused(site):
         yield from _find_cut(site, seen.directives(layout))
-    for issue in _measure(replace(site.pause, max=0.0), site.pause.max):
+    for issue in _measure(site.pause):
         yield Finding(
             site.name,
             Severity.WARNING,
@@ -55,15 +54,20 @@ def _is_httpd_paused(site: Site) -> bool:
     return bool({*NAMES} & {*site.pause.processes})
 
 
-@functools.cache
-def _measure(rules: Pause, longest: float) -> tuple[Issue, ...]:
-    """What a pause would warn of at the rate at which connections come in now; once for sites with the same rules."""
+# When it was first counted, by network namespaces: what was counted then. Every site's rate is taken from there on.
+_begun: dict[frozenset[int], tuple[Counters, float]] = {}
+
+
+def _measure(rules: Pause) -> tuple[Issue, ...]:
+    """What a pause would warn of at the rate at which connections come in now. The first one takes a while."""
     quarry = find_quarry(rules, time.monotonic())
     try:
         if not quarry.size:
             return ()
-        time.sleep(SAMPLE)
-        warn_of_full_queues(quarry, quarry.listeners.counters(), time.monotonic(), longest)
+        begun = _begun.setdefault(quarry.listeners.namespaces, (quarry.counters, quarry.found_at))
+        quarry.counters, quarry.found_at = begun
+        time.sleep(max(0.0, quarry.found_at + SAMPLE - time.monotonic()))
+        warn_of_full_queues(quarry, quarry.listeners.counters(), time.monotonic(), rules.max)
         return tuple(quarry.warnings)
     finally:
         quarry.close()

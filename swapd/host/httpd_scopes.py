@@ -13,6 +13,7 @@ Facts that this rests on (httpd 2.4, tried):
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -81,8 +82,16 @@ def parse_timeout(text: str) -> float | None:
     return int(match[1]) * unit if match and unit else None
 
 
-def steps_of(path: str) -> Iterator[Path]:
-    """Each path that the kernel comes by on its way to this one, itself and its target at last among them."""
+@functools.cache
+def find_steps(path: str) -> frozenset[Path]:
+    """Each path that the kernel comes by on its way to this one, itself and its target at last among them.
+
+    Remembered: there may be hundreds of roots, and each is looked at for each site. For a command, which is soon over.
+    """
+    return frozenset(_follow(path))
+
+
+def _follow(path: str) -> Iterator[Path]:
     here, rest = Path("/"), [part for part in path.split("/") if part]
     links = 0
     while rest:
@@ -103,7 +112,7 @@ def steps_of(path: str) -> Iterator[Path]:
 def is_by(path: str, live: Path) -> bool:
     """Whether whoever opens the path, or something in it, may come by the live path: that a swap is seen there."""
     real = Path(os.path.realpath(live.parent)) / live.name
-    return any(step in (live, real) for step in steps_of(path))
+    return not find_steps(path).isdisjoint((live, real))
 
 
 def find_roots(directives: Sequence[Directive]) -> Iterator[tuple[Section | None, str]]:
