@@ -60,7 +60,12 @@ def _find_unresolved(site: Site, places: Sequence[Place]) -> Found:
         if (item := place.parameters.get(name)) is not None and "$document_root" in " ".join(item.arguments[1:])
     }
     if told:
-        inside = sorted({f"location {place.location}" if place.location else "the server" for place in told.values()})
+        inside = sorted(
+            {
+                f"{f'location {place.location}' if place.location else 'the server'} of {place.server.file}"
+                for place in told.values()
+            }
+        )
         yield Finding(
             site.name,
             Severity.WARNING,

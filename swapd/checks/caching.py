@@ -105,14 +105,15 @@ def _find_mod_php(directives: Sequence[Directive], hosts: dict[Section | None, s
         return
     for host in hosts:
         own = {
-            item.arguments[0]: item.arguments[1]
+            item.arguments[0]: item
             for item in directives
             if item.name in _OF_PHP
             and len(item.arguments) == 2
             and item.section("virtualhost") in (None, host)
             and (item.section("directory") is None or _is_around(item, hosts[host]))
         }
-        yield settings.having("mod_php", own)
+        values = {name: item.arguments[1] for name, item in own.items()}
+        yield settings.having("mod_php", values, {name: f"{item.file}:{item.line}" for name, item in own.items()})
 
 
 def _is_around(item: Directive, root: str) -> bool:
@@ -143,7 +144,9 @@ def _find_pools(addresses: Sequence[str]) -> Iterator[Settings]:
 
 def _settings_of(pool: Pool) -> Settings | None:
     settings = seen.fpm(pool.program, pool.service) if pool.program else None
-    return settings.having(f"php-fpm's pool {pool.name}", pool.values) if settings is not None else None
+    if settings is None:
+        return None
+    return settings.having(f"php-fpm's pool {pool.name}", pool.values, dict.fromkeys(pool.values, pool.file))
 
 
 def _judge(site: Site, use: Use, layout: Layout) -> Found:
@@ -166,6 +169,11 @@ def _reload(use: Use, layout: Layout) -> str:
     return f"systemctl reload {service.removesuffix('.service')}" if service else seen.apache_reload(layout)
 
 
+def _at(use: Use, name: str) -> str:
+    """Whose setting it is, and where it is made, in the midst of a sentence."""
+    return f"{use.settings.sapi} ({use.settings.find_place(name)})"
+
+
 def _facts(use: Use, *names: str) -> dict[str, str]:
     return {"sapi": use.settings.sapi, **{name: use.settings.values.get(name, "") for name in names}}
 
@@ -182,8 +190,8 @@ def _judge_looks(site: Site, use: Use, layout: Layout) -> Found:
             Severity.WARNING,
             "opcache-never-looks",
             "visitors get code of the release before until PHP is reloaded",
-            f"opcache.validate_timestamps is off for {settings.sapi} ({settings.file}): what it has compiled once it "
-            f"never compares with the file again{too}; {use.naming.value}",
+            f"opcache.validate_timestamps is off for {_at(use, 'opcache.validate_timestamps')}: what it has compiled once "
+            f"it never compares with the file again{too}; {use.naming.value}",
             'Set it to 1; or deploy with strategy = "pinned", for which it may stay off; or reload PHP after each '
             "deployment.",
             facts,
@@ -195,7 +203,7 @@ def _judge_looks(site: Site, use: Use, layout: Layout) -> Found:
             Severity.WARNING,
             "opcache-looks-late",
             f"visitors may get code of the release before, or of both, for up to {seconds} s after a swap",
-            f"opcache.revalidate_freq is {seconds} for {settings.sapi} ({settings.file}); {use.naming.value}",
+            f"opcache.revalidate_freq is {seconds} for {_at(use, 'opcache.revalidate_freq')}; {use.naming.value}",
             'Set it to 2, which is PHP\'s own, and reload PHP; or deploy with strategy = "pinned".',
             facts,
             (_reload(use, layout),),
@@ -230,8 +238,8 @@ def _without_cwd(site: Site, use: Use, layout: Layout) -> Finding:
         Severity.WARNING,
         "opcache-without-cwd",
         "visitors may get pages that are made of several releases",
-        f"opcache.use_cwd is off for {use.settings.sapi} ({use.settings.file}): what a page includes by a relative "
-        "path is taken for another release's file of that name",
+        f"opcache.use_cwd is off for {_at(use, 'opcache.use_cwd')}: what a page includes by a relative path is taken "
+        "for another release's file of that name",
         "Set it to 1, which is PHP's own, and reload PHP.",
         _facts(use, "opcache.use_cwd"),
         (_reload(use, layout),),
@@ -246,8 +254,8 @@ def _remembered_link(site: Site, use: Use, layout: Layout) -> Finding:
         Severity.WARNING if is_long else Severity.INFO,
         "realpath-remembered",
         f"visitors may get code of the release before, or of both, for up to {seconds} s after a swap",
-        f"{site.live} is a link, and {use.settings.sapi} remembers for realpath_cache_ttl = {seconds} where it led "
-        f"({use.settings.file}), for pages that name files by the live path",
+        f"{site.live} is a link, and {_at(use, 'realpath_cache_ttl')} remembers for realpath_cache_ttl = {seconds} "
+        "where it led, for pages that name files by the live path",
         'Deploy with strategy = "pinned", or set realpath_cache_ttl to a few seconds and reload PHP.',
         _facts(use, "realpath_cache_ttl"),
         (_reload(use, layout),) if is_long else (),
@@ -269,7 +277,8 @@ def _room(site: Site, use: Use, layout: Layout) -> Finding:
         else "PHP's OPcache keeps earlier releases until it is full, and then begins anew",
         f"the OPcache of {settings.sapi} has room for {slots} files (opcache.max_accelerated_files) and {memory} MB; "
         f"the live release has {files} of PHP",
-        f"Set opcache.max_accelerated_files to more than {2 * files} in {settings.file}, give "
+        f"Set opcache.max_accelerated_files to more than {2 * files} in "
+        f"{settings.find_place('opcache.max_accelerated_files')}, give "
         "opcache.memory_consumption as much more, and restart PHP."
         if is_full
         else "",

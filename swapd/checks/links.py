@@ -128,7 +128,8 @@ def _differs(site: Site, links: Sequence[Path]) -> Finding:
         Severity.WARNING,
         "link-owner-differs",
         "visitors get 403 (forbidden) for what is behind a link of another user's",
-        f"{_join(links)}: of {owner}'s, and what is behind of {wanted}'s, and Options has SymLinksIfOwnerMatch",
+        f"{_join(links)} {'belongs' if len(links) == 1 else 'belong'} to {owner}, what is behind to {wanted}, and "
+        "Options has SymLinksIfOwnerMatch",
         remedy,
         {"links": " ".join(map(str, links[:MOST_NAMED]))},
         (f"chown -h {wanted} {first}",) if first == site.live else (),

@@ -18,7 +18,7 @@ from swapd.host.httpd_scopes import is_by
 from swapd.host.masters import find_overlooked
 from swapd.host.nginx import find_places
 from swapd.host.processes import STOPPED, Process
-from swapd.host.quarry import Quarry, find_forbidden, find_quarry
+from swapd.host.quarry import UNTOUCHED, Quarry, find_forbidden, find_quarry
 from swapd.host.resume import is_alive
 from swapd.model.config import Site
 from swapd.model.errors import Failed
@@ -40,7 +40,8 @@ def find_pause(site: Site, layout: Layout) -> Found:
         if not quarry.masters and not quarry.already_stopped:
             yield _no_httpd(site, layout)
             return
-        yield _httpd(site, layout, quarry)
+        if quarry.size:
+            yield _httpd(site, layout, quarry)
         yield from _find_several(site, quarry)
         yield from _find_forbidden(site, quarry)
         yield from _find_stopped(site, layout, quarry)
@@ -87,7 +88,7 @@ def _httpd(site: Site, layout: Layout, quarry: Quarry) -> Finding:
         site.name,
         Severity.INFO,
         "httpd",
-        f"a pause stops {quarry.size} {' and '.join(names)} processes{where}",
+        f"a pause stops {_count(quarry.size, 'process', 'processes')} called {' and '.join(names)}{where}",
         f"{why}; multi-processing module: {mpm}" if mpm else why,
         facts={"processes": str(quarry.size), "services": ", ".join(services), "mpm": mpm},
     )
@@ -137,7 +138,8 @@ def _forbidden(site: Site, error: Failed) -> Finding:
             "Run it as root, as which swapd.service runs, too.",
             commands=(f"sudo swapd check {site.name}",),
         )
-    return Finding.of(site.name, "the next deployment fails: httpd cannot be paused", error)
+    untouched = Failed(error.problem, error.message, error.hint.removeprefix(UNTOUCHED).strip())
+    return Finding.of(site.name, "the next deployment fails: httpd cannot be paused", untouched)
 
 
 def _find_stopped(site: Site, layout: Layout, quarry: Quarry) -> Found:

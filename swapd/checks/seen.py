@@ -68,9 +68,15 @@ def apache_reload(layout: Layout) -> str:
 
 
 @functools.cache
+def is_nginx_running() -> bool:
+    """Whether there is an nginx on this machine, and not in a container of it."""
+    return bool(find_masters(["nginx"]))
+
+
+@functools.cache
 def nginx(layout: Layout) -> tuple[NginxDirective, ...]:
     """nginx's configuration; none where it does not run, or it is not for us to ask it."""
-    if not layout.is_host or os.geteuid() != 0 or not find_masters(["nginx"]):
+    if not layout.is_host or os.geteuid() != 0 or not is_nginx_running():
         return ()
     return tuple(read_nginx() or ())
 

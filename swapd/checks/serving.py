@@ -15,9 +15,9 @@ from swapd.host.files import opened_directory
 from swapd.host.httpd_configuration import Directive
 from swapd.host.httpd_scopes import find_roots, find_serving_hosts, find_value, is_by
 from swapd.host.linux import NETWORK_FILESYSTEMS, fstatfs_type
-from swapd.host.nginx import Place, find_places
+from swapd.host.nginx import Place, find_fault, find_places
 from swapd.model.config import Site, Strategy
-from swapd.model.findings import Finding, Severity
+from swapd.model.findings import AS_ROOT, Finding, Severity
 from swapd.model.layout import Layout
 
 Found = Iterator[Finding]
@@ -25,12 +25,32 @@ _PLACEHOLDERS = ("$", "%")  # of macros, of mod_vhost_alias, of nginx's variable
 
 
 def find_broken(sites: Sequence[Site], layout: Layout) -> Found:
-    """Whether the web server could read its configuration again; nothing else is known of it then."""
-    server = seen.apache(layout) if sites and layout.is_host else None
-    if server is not None and server.issue is not None and os.geteuid() == 0:
-        what = "the web server cannot be reloaded, and would not come back after a restart"
-        issue = server.issue
-        yield Finding(None, Severity.WARNING, issue.problem, what, issue.message, issue.hint)
+    """Whether the web servers could read their configuration again; nothing else is known of them then."""
+    if not sites or not layout.is_host:
+        return
+    if os.geteuid() != 0:
+        if seen.is_nginx_running() or seen.pools():
+            yield Finding(
+                None,
+                Severity.UNKNOWN,
+                "servers-not-asked",
+                "what nginx and php-fpm do with a live path is not known to you",
+                "they tell only root of their configuration",
+                AS_ROOT,
+                commands=("sudo swapd check",),
+            )
+        return
+    server = seen.apache(layout)
+    if server is not None and server.issue is not None:
+        yield _broken(server.issue.message, server.issue.hint)
+    if seen.is_nginx_running() and not seen.nginx(layout) and (fault := find_fault()):
+        why = f"nginx's configuration has a mistake: {fault}"
+        yield _broken(why, "Correct that until nginx -t finds nothing wrong.")
+
+
+def _broken(why: str, remedy: str) -> Finding:
+    what = "a web server cannot be reloaded, and would not come back after a restart"
+    return Finding(None, Severity.WARNING, "server-configuration-broken", what, why, remedy)
 
 
 def find_serving(site: Site, layout: Layout) -> Found:
@@ -85,7 +105,7 @@ def _find_fixed(site: Site, roots: dict[str, str]) -> Found:
                     Severity.WARNING,
                     "root-is-a-release",
                     "visitors do not see what is deployed: a web server serves one release, whatever is live",
-                    f"{where} has {root}, which leads to {real} and not by {part.live}",
+                    f"{where} has {root}{f', which leads to {real}' if root != real else ''} and not by {part.live}",
                     f"Let it be {part.live}, or a directory in it, and reload the web server.",
                     {"root": root, "live": str(part.live)},
                 )

@@ -170,7 +170,7 @@ def _find_short_termination(site: Site) -> Found:
             yield _short(
                 site,
                 "fpm-terminates",
-                f"php-fpm may end requests of its pool {pool.name} that are under way in a pause at its longest",
+                f"php-fpm may end requests that are under way in its pool {pool.name} when a pause is at its longest",
                 f"{pool.file} has request_terminate_timeout = {format_duration(pool.terminate_timeout)}",
                 "request_terminate_timeout",
             )

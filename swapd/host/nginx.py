@@ -92,6 +92,13 @@ def read_nginx() -> list[Directive] | None:
     return parse_dump(answer.output) if answer.status == 0 and _FILE.search(answer.output) else None
 
 
+def find_fault() -> str:
+    """What nginx says is wrong with its configuration, on one line; empty where nothing is."""
+    program = find_program(["nginx"])
+    answer = ask(program, "-t", "-q") if program is not None else None
+    return answer.words if answer is not None and answer.status != 0 else ""
+
+
 def parse_dump(text: str) -> list[Directive]:
     """What ``nginx -T`` printed, as one configuration; ``ValueError`` where it is none."""
     parts = _FILE.split(text)

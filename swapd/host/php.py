@@ -31,6 +31,7 @@ from swapd.host.services import find_service
 DEBIANS = Path("/etc/php")
 _INFO = re.compile(r"^([\w.]+) => (.*?) => .*$", re.MULTILINE)
 _FILE = re.compile(r"^Loaded Configuration File => (.*)$", re.MULTILINE)
+_OTHERS = re.compile(r"^Additional \.ini files parsed => (.*?)\n\n", re.MULTILINE | re.DOTALL)
 _VERSIONED = re.compile(r"libphp([0-9]+\.[0-9]+)\.so$")
 _TITLE = re.compile(r"php-fpm: master process \((.+)\)")
 _VALUE = re.compile(r"php(?:_admin)?_(?:value|flag)\[([\w.]+)\]$")
@@ -47,6 +48,8 @@ class Settings:
     file: str  # php.ini
     values: Mapping[str, str]
     service: str = ""  # which is reloaded after a change
+    others: tuple[str, ...] = ()  # the files that it reads after that one
+    places: Mapping[str, str] = field(default_factory=dict)  # where else a setting is made
 
     def is_on(self, name: str) -> bool:
         """Whether the flag is set."""
@@ -57,9 +60,20 @@ class Settings:
         match = re.match(r"-?\d+", self.values.get(name, ""))
         return int(match[0]) if match else 0
 
-    def having(self, sapi: str, values: Mapping[str, str]) -> Settings:
-        """The same, but for these."""
-        return replace(self, sapi=sapi, values={**self.values, **values})
+    def having(self, sapi: str, values: Mapping[str, str], places: Mapping[str, str]) -> Settings:
+        """The same, but for these, which stand at these places."""
+        return replace(self, sapi=sapi, values={**self.values, **values}, places=places)
+
+    def find_place(self, name: str) -> str:
+        """The file that has the setting, or else the one to write it into."""
+        if name in self.places:
+            return self.places[name]
+        pattern = re.compile(rf"^\s*{re.escape(name)}\s*=", re.MULTILINE)
+        for file in reversed((self.file, *self.others)):  # the last one counts
+            with contextlib.suppress(OSError):
+                if pattern.search(Path(file).read_text("utf-8", "replace")):
+                    return file
+        return self.file
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +127,9 @@ def _ask(
     file = _FILE.search(answer.output)
     if answer.status != 0 or file is None:
         return None
-    return Settings(sapi, file[1], parse_info(answer.output), service)
+    others = _OTHERS.search(answer.output)
+    files = tuple(name.strip() for name in others[1].split(",")) if others and others[1] != "(none)" else ()
+    return Settings(sapi, file[1], parse_info(answer.output), service, files)
 
 
 def find_pools() -> Iterator[Pool]:
