@@ -102,9 +102,8 @@ def command(
         opened = ", ".join(str(part.live.parent) for part in configured.parts)
         click.echo(f"wrote {drop_in}: the unit's sandbox may write to {opened}")
         click.echo(restart_unit(restart))
-    click.echo(
-        "\n".join(["", "Next:", *describe_next_steps(layout, configured, find_serving(servers, configured.live))])
-    )
+    steps = describe_next_steps(layout, configured, find_serving(servers, configured.live))
+    click.echo("\n".join(["", "Next:", *steps]))
 
 
 def _look_around(layout: Layout, site: Site, servers: Sequence[WebServer]) -> Iterator[str]:

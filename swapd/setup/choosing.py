@@ -66,7 +66,7 @@ def _find(
             click.echo(f"not proposed: {words}", err=True)
         issue = describe_silence(servers)
         raise UsageError(issue.problem, issue.message, f"{issue.hint} {BY_HAND}".strip())
-    for line in describe_state(select(servers)):
+    for line in describe_state(select(servers)) if layout.is_host else ():
         click.echo(line, err=True)
     return proposals, left_out
 

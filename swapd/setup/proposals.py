@@ -205,7 +205,8 @@ def describe(proposal: Proposal) -> Iterator[str]:
         places.setdefault((served.root, served.server), []).append(printable(served.place))
     for (root, server), found in places.items():
         more = [f"{len(found) - MOST_SHOWN} more"] if len(found) > MOST_SHOWN else []
-        yield f"{printable(str(root))}, by {server}: {', '.join([*found[:MOST_SHOWN], *more])}"
+        where = ", ".join(filter(None, [*found[:MOST_SHOWN], *more]))
+        yield f"{printable(str(root))}, by {server}" + (f": {where}" if where else "")
 
 
 def describe_strategy(proposal: Proposal) -> str:
