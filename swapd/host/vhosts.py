@@ -107,9 +107,7 @@ def find_served(
                 for item in read_file(Path(host.file), Path(dump.server_root))
                 if (section := item.section("virtualhost")) is not None and _place(section) == place
             ]
-        root = (
-            "comes from a macro, whose DocumentRoot is not looked for" if host.is_macro else _find_root(content, dump)
-        )
+        root = _find_root(content, dump)
         if root == "":
             continue
         if isinstance(root, str):
@@ -156,6 +154,8 @@ def _names(content: Sequence[Directive], aliases: Sequence[str]) -> tuple[str, .
 def _find_root(content: Sequence[Directive], dump: ServerDump) -> Path | str:
     """The directory that a virtual host serves; else why that is none, empty where it obviously serves no files."""
     roots = [item.arguments[0] for item in content if item.name == "documentroot" and item.arguments]
+    if not content:
+        return "stands where no section can be read, as those of macros do"
     if any(item.name.startswith("virtualdocumentroot") for item in content):
         return "has a directory for each name (VirtualDocumentRoot)"
     if any(map(_takes_everything, content)):

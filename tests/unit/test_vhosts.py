@@ -36,7 +36,7 @@ used on line 8 of "/etc/apache2/sites-enabled/many.conf":1)
 ServerRoot: "/etc/apache2"
 Main DocumentRoot: "/var/www/html"
 Main ErrorLog: "/var/log/apache2/error.log"
-Mutex default: dir="/var/run/apache2/" mechanism=default 
+Mutex default: dir="/var/run/apache2/" mechanism=default
 Mutex rewrite-map: using_defaults
 PidFile: "/var/run/apache2/apache2.pid"
 Define: DUMP_VHOSTS
@@ -88,8 +88,10 @@ class TestDump:
         }
 
     def test_a_macro_stands_where_it_is_used(self) -> None:
-        (macro,) = (host for host in parse_dump(DEBIAN).hosts if host.is_macro)
-        assert (macro.name, macro.file, macro.line) == ("one.macro.test", MANY, 8)
+        (macro,) = (host for host in parse_dump(DEBIAN).hosts if host.name == "one.macro.test")
+        assert (macro.file, macro.line) == (MANY, 8)
+        served, left_out = find_served(ServerDump((macro,), "/etc/apache2", "/var/www/html"), [])
+        assert (served, len(left_out)) == ((), 1), "what it serves is not guessed"
 
     def test_how_the_server_runs(self) -> None:
         dump = parse_dump(DEBIAN)
@@ -227,7 +229,7 @@ class TestServed:
             f"<IfDefine OTHER>\n{host('DocumentRoot /srv/other')}</IfDefine>\n{host('DocumentRoot /srv/shop')}",
         )
         file = str(tmp_path / "etc/apache2/sites-enabled/site.conf")
-        dump = ServerDump((VirtualHostLine("x", "*:80", file, 5),), "/etc/apache2", "/var/www/html")
+        dump = ServerDump((VirtualHostLine("x", "*:80", file, 6),), "/etc/apache2", "/var/www/html")
         served, _ = find_served(dump, read_directives(tmp_path) or [])
         assert [str(item.root) for item in served] == ["/srv/shop"]
 
