@@ -108,6 +108,7 @@ def propose(layout: Layout, servers: Sequence[WebServer], sites: Iterable[Site])
     taken = {str(site.name) for site in configured}
     found = []
     for live, items in sorted(places.items(), key=lambda place: not any(item.names for item in place[1])):
+        items.sort(key=lambda item: (item.server, item.file, item.line))
         if why := _find_exclusion(live, configured):
             left_out.append(f"{printable(str(live))} {why}")
             continue
@@ -201,7 +202,7 @@ def describe(proposal: Proposal) -> Iterator[str]:
     names = [*proposal.names[:MOST_SHOWN], *(["…"] if len(proposal.names) > MOST_SHOWN else [])]
     yield " ".join(names) or "(whoever asks for any other name)"
     places: dict[tuple[Path, str], list[str]] = {}
-    for served in sorted(proposal.served, key=lambda item: (item.file, item.line)):
+    for served in proposal.served:
         places.setdefault((served.root, served.server), []).append(printable(served.place))
     for (root, server), found in places.items():
         more = [f"{len(found) - MOST_SHOWN} more"] if len(found) > MOST_SHOWN else []
