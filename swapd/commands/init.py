@@ -18,14 +18,16 @@ from swapd.host.masters import find_masters
 from swapd.host.snippets import write_snippets
 from swapd.host.vhosts import WebServer
 from swapd.model.config import Site, Strategy
+from swapd.model.errors import Failed
 from swapd.model.layout import Layout
 from swapd.setup.asking import Answers, Given
 from swapd.setup.choosing import choose_answers
 from swapd.setup.next_steps import describe_next_steps
 from swapd.setup.proposals import find_owner
-from swapd.setup.servers import describe_service, find_names, read_servers
+from swapd.setup.servers import describe_service, find_serving, read_servers
 from swapd.setup.site import make_site
 from swapd.setup.unit import restart_unit, write_drop_in
+from swapd.stages.choose import look
 from swapd.stages.mark import announce
 
 ADOPTION_PATIENCE = 10.0  # seconds for a deployment that is under way
@@ -89,7 +91,7 @@ def command(
     document = {"live": str(answers.live), **{key: value for key, value in options.items() if value}}
     configured, is_new = make_site(layout, answers.site, document)
     click.echo(f"{'wrote' if is_new else 'kept'} {layout.site_file(configured.name)}")
-    for line in _look_around(layout, configured, servers):
+    for line in (*_look_around(layout, configured, servers), *([] if answers.is_asked else _warn(configured, servers))):
         click.echo(line)
     is_routed = Strategy.PINNED.value in (configured.strategy.value, answers.strategy) or answers.has_route
     if is_routed or configured.route.apache.exists():
@@ -100,7 +102,8 @@ def command(
         opened = ", ".join(str(part.live.parent) for part in configured.parts)
         click.echo(f"wrote {drop_in}: the unit's sandbox may write to {opened}")
         click.echo(restart_unit(restart))
-    click.echo("\n".join(["", "Next:", *describe_next_steps(layout, configured, find_names(servers, configured.live))]))
+    steps = describe_next_steps(layout, configured, find_serving(servers, configured.live))
+    click.echo("\n".join(["", "Next:", *steps]))
 
 
 def _look_around(layout: Layout, site: Site, servers: Sequence[WebServer]) -> Iterator[str]:
@@ -109,10 +112,21 @@ def _look_around(layout: Layout, site: Site, servers: Sequence[WebServer]) -> It
     if not site.owner:
         owner = find_owner(site.live, {server.user for server in servers if server.user})
         yield f"releases will belong to {owner.name}, {owner.reason}"
-        if owner.warning:
-            yield f"beware: {owner.warning}"
     yield describe_service(servers, site.live)
     yield _describe_httpd(site)
+
+
+def _warn(site: Site, servers: Sequence[WebServer]) -> Iterator[str]:
+    owner = find_owner(site.live, {server.user for server in servers if server.user})
+    if not site.owner and owner.warning:
+        yield f"beware: {owner.warning}"
+    if site.strategy is not Strategy.PINNED:  # for which there is something to do first
+        try:
+            look(site)
+        except Failed as error:
+            yield f"beware: as it is, nothing can be deployed: {error.message}. {error.hint}"
+        except OSError as error:
+            yield f"whether it can be swapped is not known: {error.strerror}"
 
 
 def _adopt_drift(layout: Layout, site: Site) -> str:

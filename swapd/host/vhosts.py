@@ -6,6 +6,7 @@ root, where no server runs, the files have the only word.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from swapd.model.release import printable
 from swapd.model.vhosts import ServedDirectory, ServerDump, VirtualHostLine, parse_dump, parse_version
 
 APACHE = "Apache"
+_REMARK = re.compile(r"AH\d+: (Warning|\w+: )|Action '.*' failed|The Apache error log may")
 _EVERYTHING = ("/", "^/", "^", "^/(.*)$", "^(.*)$", "^")
 
 
@@ -46,17 +48,18 @@ def read_apache(root: Path = Path("/")) -> WebServer | None:
     answer = program.ask("-t", "-D", "DUMP_VHOSTS", "-D", "DUMP_RUN_CFG", "-D", "DUMP_MODULES")
     version = parse_version(program.ask("-v").output)
     if answer.status != 0:
-        return WebServer(APACHE, is_running=is_running, version=version, issue=_broken(program.name, answer.complaint))
+        issue = _broken(answer.complaint or answer.output)
+        return WebServer(APACHE, is_running=is_running, version=version, issue=issue)
     dump = parse_dump(answer.output)
     served, left_out = find_served(dump, read_directives(root) or [])
     return WebServer(APACHE, served, left_out, is_running, version, dump.user, dump.modules)
 
 
-def _broken(name: str, said: str) -> Issue:
-    # What it warns of, it warns of each time; what is wrong comes last, on two lines.
-    lines = [line for line in said.splitlines() if line.strip() and not line.startswith(("AH00557", "AH00558"))]
-    why = printable(" ".join(" ".join(lines).split()), 400) or "it does not say why"
-    hint = f"Correct that until {name} -t finds nothing wrong, and run this again."
+def _broken(said: str) -> Issue:
+    # What it only warns of comes first.
+    lines = [" ".join(line.split()) for line in said.splitlines() if line.strip() and not _REMARK.match(line)]
+    why = printable(" ".join(lines), 400) or "it does not say which"
+    hint = "Correct that until apachectl configtest finds nothing wrong, and run this again."
     return Issue("server-configuration-broken", f"the web server's own configuration has a mistake: {why}", hint)
 
 
@@ -151,6 +154,8 @@ def _names(content: Sequence[Directive], aliases: Sequence[str]) -> tuple[str, .
 def _find_root(content: Sequence[Directive], dump: ServerDump) -> Path | str:
     """The directory that a virtual host serves; else why that is none, empty where it obviously serves no files."""
     roots = [item.arguments[0] for item in content if item.name == "documentroot" and item.arguments]
+    if not content:
+        return "stands where no section can be read, as those of macros do"
     if any(item.name.startswith("virtualdocumentroot") for item in content):
         return "has a directory for each name (VirtualDocumentRoot)"
     if any(map(_takes_everything, content)):

@@ -16,20 +16,23 @@ _NOT_TELLING = {
 }
 
 
-def suggest_site_name(names: Sequence[str], live: Path, taken: Collection[str] = ()) -> SiteName:
-    """The shortest name that tells: shop for shop.example.org; one that is not among ``taken``."""
-    candidates = (re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:63] for text in _candidates(names, live))
-    for candidate in candidates:
+def suggest_site_name(names: Sequence[str], live: Path, taken: Collection[str] = (), host: str = "") -> SiteName:
+    """The shortest name that tells: shop for shop.example.org; one that is not among ``taken``.
+
+    ``host`` is the machine's own name, for a site that has no other.
+    """
+    for text in _candidates(names, live, host):
+        candidate = re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:63]
         if SITE_NAME.fullmatch(candidate) and candidate not in taken:
             return SiteName(candidate)
     number = next(number for number in range(1, len(taken) + 2) if f"site{number}" not in taken)
     return SiteName(f"site{number}")
 
 
-def _candidates(names: Sequence[str], live: Path) -> Iterator[str]:
+def _candidates(names: Sequence[str], live: Path, host: str) -> Iterator[str]:
     telling = [part for part in reversed(live.parts[1:]) if part.lower() not in _NOT_TELLING]
     # A directory may be called after the site's domain.
-    for name in (*filter(_is_telling, names), *telling):
+    for name in (*filter(_is_telling, names), *telling, *filter(_is_telling, [host])):
         labels = name.lower().removeprefix("www.").split(".")
         yield labels[0]
         if len(labels) > 2:

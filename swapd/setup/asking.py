@@ -49,13 +49,13 @@ class Answers:
     owner: str | None = None
     strategy: str | None = None
     has_route: bool = False
-    names: tuple[str, ...] = ()
+    is_asked: bool = False  # at a terminal, where what there is to be wary of has been said
 
 
 def accept(proposal: Proposal, given: Given) -> Answers:
     """The answers as they are proposed, where none was given."""
     route = given.wants_route(proposal)
-    return Answers(proposal.site, proposal.live, given.owner, given.strategy, route, proposal.names)
+    return Answers(proposal.site, proposal.live, given.owner, given.strategy, route)
 
 
 def ask_which(proposals: Sequence[Proposal], left_out: Sequence[str]) -> Proposal:
@@ -79,7 +79,7 @@ def ask_for(layout: Layout, proposal: Proposal, servers: Sequence[WebServer], gi
     """Asks for each answer that was not given."""
     site = proposal.site if given.site is not None else _ask_name(proposal.site)
     chosen = replace(proposal, site=site) if given.live is not None else _ask_live(layout, site, proposal, servers)
-    answers = replace(accept(chosen, given), site=site)
+    answers = replace(accept(chosen, given), is_asked=True)
     if given.owner is None:
         answers = replace(answers, owner=_ask_owner(chosen))
     if given.strategy is None:

@@ -13,15 +13,17 @@ import click
 
 from swapd.host.configuration import read_sites
 from swapd.host.vhosts import WebServer
+from swapd.model.config import Site
 from swapd.model.errors import UsageError
 from swapd.model.layout import Layout
 from swapd.model.release import SITE_NAME, SiteName, printable
 from swapd.model.site_names import suggest_site_name
 from swapd.setup.asking import Answers, Given, accept, ask_for, ask_which
-from swapd.setup.proposals import Proposal, assess, describe, describe_strategy, propose
-from swapd.setup.servers import describe_silence, find_serving
+from swapd.setup.proposals import Proposal, assess, describe, describe_strategy, propose, select
+from swapd.setup.servers import describe_silence, describe_state, find_serving
 
-BY_HAND = "Name both: swapd init SITE --live PATH"
+_THE_LINE = ("the line", "one of the lines")
+BY_HAND = "Or name both: swapd init SITE --live PATH"
 
 
 def choose_answers(layout: Layout, servers: Sequence[WebServer], given: Given, *, is_yes: bool) -> Answers:
@@ -34,6 +36,26 @@ def choose_answers(layout: Layout, servers: Sequence[WebServer], given: Given, *
     for known in configured:
         if given.site in (None, known.name) and given.live in (None, known.live) and (given.site or given.live):
             return Answers(known.name, known.live, given.owner, given.strategy, bool(given.has_route))
+    proposals, left_out = _find(layout, servers, given, configured)
+    if is_yes and len(proposals) == 1:
+        return accept(proposals[0], given)
+    # Who is not root could answer everything, and then make nothing.
+    can_ask = sys.stdin.isatty() and sys.stdout.isatty() and (not layout.is_host or os.geteuid() == 0)
+    if is_yes or not can_ask:
+        _print(proposals, left_out, given)
+        if layout.is_host and os.geteuid() != 0:
+            what = "only root can make a site"
+        else:
+            what = "there are several to choose from" if len(proposals) > 1 else "nobody can be asked here"
+        raise UsageError("nobody-to-ask", what, f"Run {_THE_LINE[len(proposals) > 1]} above, as root.")
+    chosen = ask_which(proposals, left_out) if given.live is None else proposals[0]
+    return ask_for(layout, chosen, servers, given)
+
+
+def _find(
+    layout: Layout, servers: Sequence[WebServer], given: Given, configured: Sequence[Site]
+) -> tuple[list[Proposal], list[str]]:
+    """What goes with what was given, at least one; and in words, what could not be a site. ``UsageError``."""
     proposals, left_out = propose(layout, servers, configured)
     if given.live is not None:
         proposals = [_propose_for(layout, given.live, proposals, servers, {str(known.name) for known in configured})]
@@ -44,16 +66,9 @@ def choose_answers(layout: Layout, servers: Sequence[WebServer], given: Given, *
             click.echo(f"not proposed: {words}", err=True)
         issue = describe_silence(servers)
         raise UsageError(issue.problem, issue.message, f"{issue.hint} {BY_HAND}".strip())
-    if is_yes and len(proposals) == 1:
-        return accept(proposals[0], given)
-    # Who is not root could answer everything, and then make nothing.
-    can_ask = sys.stdin.isatty() and sys.stdout.isatty() and (not layout.is_host or os.geteuid() == 0)
-    if is_yes or not can_ask:
-        _print(proposals, left_out, given)
-        what = "there are several to choose from" if len(proposals) > 1 else "there is nobody to ask"
-        raise UsageError("nobody-to-ask", what, "Run one of the lines above, as root.")
-    chosen = ask_which(proposals, left_out) if given.live is None else proposals[0]
-    return ask_for(layout, chosen, servers, given)
+    for line in describe_state(select(servers)) if layout.is_host else ():
+        click.echo(line, err=True)
+    return proposals, left_out
 
 
 def _checked(site: str) -> SiteName:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from swapd.host.vhosts import APACHE
 from swapd.model.config import Site
 from swapd.model.layout import Layout
+from swapd.model.release import printable
+from swapd.model.vhosts import ServedDirectory
 from swapd.setup.access import describe_confinement, find_access
 
 
-def describe_next_steps(layout: Layout, site: Site, names: Sequence[str]) -> list[str]:
-    """The lines to print last; ``names`` are those that visitors know the site by."""
+def describe_next_steps(layout: Layout, site: Site, served: Sequence[ServedDirectory]) -> list[str]:
+    """The lines to print last; ``served`` is what visitors get from the site."""
     if not layout.is_host:
         return [f"  cp {site.name}-1.tar.gz {site.incoming}/"]
-    access = find_access(site, names)
+    access = find_access(site, [name for item in served for name in item.names])
+    hosts = [printable(item.place) for item in served if item.server == APACHE]
+    unit = "apache2" if Path("/etc/apache2").exists() else "httpd"
     routed = [
         f"  in the <VirtualHost>:      IncludeOptional {site.route.apache}",
-        "  take it in:                apachectl configtest && systemctl reload apache2 (or httpd)",
+        *([f"                             (of {', '.join(dict.fromkeys(hosts))})"] if hosts else []),
+        f"  take it in:                apachectl configtest && systemctl reload {unit}",
         f"  see that it is in force:   swapd check {site.name}",
     ]
     allowed = f"  let a user drop tarballs:  adduser USER {site.group}      (or: usermod -aG {site.group} USER)"

@@ -28,6 +28,7 @@ RELEASES = ("releases", "versions")
 _SHARED = {Path(path) for path in ("/", "/var", "/var/www", "/srv", "/srv/www", "/home", "/opt", "/usr/local/www")}
 # Whose directories are a package's, which the next update writes to.
 _PACKAGED = tuple(map(Path, ("/usr/share", "/usr/lib", "/etc", "/var/lib")))
+MOST_SHOWN = 4  # names, or places, of one site
 PINNED_SINCE = (2, 4, 58)
 PINNED_NEEDS = frozenset({"rewrite_module", "setenvif_module", "alias_module"})
 
@@ -76,20 +77,25 @@ def find_live(root: Path, others: Collection[Path] = ()) -> Path:
 
 
 def _is_release_link(path: Path) -> bool:
-    if path.is_symlink():
+    if os.path.islink(path):
         parent = Path(os.readlink(path)).parent.name
         return path.name == "current" or parent in RELEASES or parent == f"{path.name}.releases"
-    return path.name == "current" and not path.exists()  # before the first deployment
+    return path.name == "current" and not os.path.exists(path)  # before the first deployment
 
 
 def _homes() -> set[Path]:
     return {Path(user.pw_dir) for user in pwd.getpwall()}
 
 
+def select(servers: Sequence[WebServer]) -> list[WebServer]:
+    """Those that run; all of them where none does."""
+    return [server for server in servers if server.is_running] or list(servers)
+
+
 def propose(layout: Layout, servers: Sequence[WebServer], sites: Iterable[Site]) -> tuple[list[Proposal], list[str]]:
     """The sites that could be made, those with a name of their own first; and what is none, in words."""
-    served = [item for server in servers for item in server.served]
-    left_out = [words for server in servers for words in server.left_out]
+    served = [item for server in select(servers) for item in server.served]
+    left_out = [words for server in select(servers) for words in server.left_out]
     places: dict[Path, list[ServedDirectory]] = {}
     for item in served:
         others = [other.root for other in served if other.root != item.root]
@@ -102,11 +108,12 @@ def propose(layout: Layout, servers: Sequence[WebServer], sites: Iterable[Site])
     taken = {str(site.name) for site in configured}
     found = []
     for live, items in sorted(places.items(), key=lambda place: not any(item.names for item in place[1])):
+        items.sort(key=lambda item: (item.server, item.file, item.line))
         if why := _find_exclusion(live, configured):
             left_out.append(f"{printable(str(live))} {why}")
             continue
         names = [name for item in items for name in item.names]
-        name = suggest_site_name(names, live, taken)
+        name = suggest_site_name(names, live, taken, os.uname().nodename)
         try:
             found.append(assess(layout, name, live, items, servers))
         except ConfigurationError as error:
@@ -131,7 +138,7 @@ def assess(
     site = parse_document(name, {"live": str(live)}, layout)
     owner = find_owner(live, {server.user for server in servers if server.user})
     proposal = Proposal(name, live, tuple(served), owner, None, "")
-    if not live.parent.exists():  # it is made with the site
+    if not os.path.exists(live.parent):  # it is made with the site
         proposal = replace(proposal, strategy=Strategy.SYMLINK, reason=f"{live} is not there yet")
     else:
         match _try_look(site):
@@ -142,13 +149,15 @@ def assess(
                 return replace(proposal, reason=error.message, obstacle=issue)
             case why:
                 proposal = replace(proposal, reason=f"not tried: {why}")
+    if proposal.strategy is None:
+        return proposal
     apache = next((server for server in servers if server.name == APACHE), None)
     if apache is None or (served and not any(item.server == APACHE for item in served)):
         return proposal
     why, hint = find_route_obstacle(apache)
     if why or WAYS[Strategy.PINNED].find_obstacle(site) is not None:
         return replace(proposal, route_hint=hint)
-    return replace(proposal, route=f"Apache {'.'.join(map(str, apache.version or ()))} with mod_rewrite")
+    return replace(proposal, route=f"Apache {'.'.join(map(str, apache.version or ()))} and mod_rewrite")
 
 
 def _try_look(site: Site) -> Choice | Failed | str:
@@ -175,7 +184,7 @@ def find_route_obstacle(apache: WebServer) -> tuple[str, str]:
 def find_owner(live: Path, server_users: Collection[str]) -> Owner:
     """Who owns what is there, and so the releases; with a warning where the web server may change its own code."""
     place, reason = live, "as what is there"
-    while not place.exists():
+    while not os.path.exists(place):
         place, reason = place.parent, f"as {place.parent}"
     status = place.stat()
     user = user_name(status.st_uid)
@@ -189,13 +198,16 @@ def find_owner(live: Path, server_users: Collection[str]) -> Owner:
 
 
 def describe(proposal: Proposal) -> Iterator[str]:
-    """What stands there, who gets it, and where that is configured: lines for people."""
-    names = [*proposal.names[:4], *(["…"] if len(proposal.names) > 4 else [])]
-    yield " ".join(names) or "whoever asks for no other name"
-    for served in proposal.served[:4]:
-        yield f"{printable(str(served.root))}, by {served.server}: {printable(served.place)}"
-    if len(proposal.served) > 4:
-        yield f"and {len(proposal.served) - 4} more"
+    """Who gets what, and where that is configured: lines for people."""
+    names = [*proposal.names[:MOST_SHOWN], *(["…"] if len(proposal.names) > MOST_SHOWN else [])]
+    yield " ".join(names) or "(whoever asks for any other name)"
+    places: dict[tuple[Path, str], list[str]] = {}
+    for served in proposal.served:
+        places.setdefault((served.root, served.server), []).append(printable(served.place))
+    for (root, server), found in places.items():
+        more = [f"{len(found) - MOST_SHOWN} more"] if len(found) > MOST_SHOWN else []
+        where = ", ".join(filter(None, [*found[:MOST_SHOWN], *more]))
+        yield f"{printable(str(root))}, by {server}" + (f": {where}" if where else "")
 
 
 def describe_strategy(proposal: Proposal) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,13 +53,13 @@ def _describe(place: Place) -> ServedDirectory | None:
     return ServedDirectory(names, Path(root), NGINX, place.listens, place.server.file, place.server.line, is_default)
 
 
-def describe_silence(servers: list[WebServer]) -> Issue:
+def describe_silence(servers: Sequence[WebServer]) -> Issue:
     """Why there is nothing that could be a site, and how to go on."""
     if issue := next((server.issue for server in servers if server.issue is not None), None):
         return issue
     if not servers:
         what = "there is no Apache and no nginx on this host"
-        return Issue("no-web-server", what, "Where one is to come:")
+        return Issue("no-web-server", what, "Install one.")
     names = " and ".join(server.name for server in servers)
     return Issue("nothing-served", f"{names} has no virtual host that serves a directory which could be a site", "")
 
@@ -70,18 +70,21 @@ def find_serving(servers: Iterable[WebServer], live: Path) -> list[ServedDirecto
     return [item for item in found if item.root == live or live in item.root.parents]
 
 
-def find_names(servers: Iterable[WebServer], live: Path) -> list[str]:
-    """What visitors call that."""
-    return [name for item in find_serving(servers, live) for name in item.names]
-
-
 def describe_service(servers: Sequence[WebServer], live: Path) -> str:
     """By whom the live path is served, for people."""
     if found := find_serving(servers, live):
-        who = dict.fromkeys(
-            f"{(item.names or ('whoever asks for no other name',))[0]} ({item.place})" for item in found
-        )
-        return f"served by {' and '.join(dict.fromkeys(item.server for item in found))} as {', '.join(who)}"
+        names = dict.fromkeys((*item.names, "(any other name)")[0] for item in found)
+        places = dict.fromkeys(f"{item.server} ({printable(item.place)})" for item in found)
+        return f"served as {', '.join(names)} by {', '.join(places)}"
     if issue := next((server.issue for server in servers if server.issue is not None), None):
         return f"whether it is served is not known: {issue.message}"
     return f"no virtual host serves {live}, or a directory in it, yet"
+
+
+def describe_state(servers: Iterable[WebServer]) -> Iterator[str]:
+    """What is to be known of the servers before what they serve is believed."""
+    for server in servers:
+        if server.issue is not None:
+            yield f"{server.name} is left out: {server.issue.message}. {server.issue.hint}".strip()
+        elif not server.is_running:
+            yield f"{server.name} does not run: this is what its configuration says"
