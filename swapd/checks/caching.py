@@ -190,7 +190,7 @@ def _judge_looks(site: Site, use: Use, layout: Layout) -> Found:
             Severity.WARNING,
             "opcache-never-looks",
             "visitors get code of the release before until PHP is reloaded",
-            f"opcache.validate_timestamps is off for {_at(use, 'opcache.validate_timestamps')}: what it has compiled once "
+            f"opcache.validate_timestamps is off for {_at(use, 'opcache.validate_timestamps')}: what it has compiled "
             f"it never compares with the file again{too}; {use.naming.value}",
             'Set it to 1; or deploy with strategy = "pinned", for which it may stay off; or reload PHP after each '
             "deployment.",
