@@ -74,8 +74,12 @@ def find_sandbox(sites: Sequence[Site], layout: Layout) -> Iterator[Finding]:
         return
     outside = inside.look_around(layout, sites)
     found = list(_find_lacking(outside, within, files))
+    is_able = all(finding.severity is not Severity.ERROR for finding in found)
     for site in sites:
-        found += _find_in_site(site, outside["sites"][site.name], within["sites"][site.name], files)
+        for finding in _find_in_site(site, outside["sites"][site.name], within["sites"][site.name], files):
+            # What it cannot do for want of a right, is said of the right.
+            if is_able or finding.problem.startswith("sandbox-"):
+                found.append(finding)
     yield from found
     if not found and int(shown["MainPID"]):
         yield from _find_stale(sites, layout, shown, files, outside)
@@ -99,7 +103,7 @@ def _cannot_start(run: systemd.Run, files: Sequence[Path]) -> Finding:
         None,
         Severity.ERROR,
         "sandbox-cannot-start",
-        f"nothing can be started with the settings of {UNIT}: at its next start the daemon fails",
+        f"a process with the settings of {UNIT} cannot start, or is ended: so will be the daemon's next one",
         why,
         f"Correct what it says there in one of {', '.join(map(str, files))}, and restart the unit:",
         commands=RESTART,
@@ -190,10 +194,10 @@ def _compare(outside: Mapping[str, Any], within: Mapping[str, Any]) -> tuple[str
     seen = {path: (out, within["places"].get(path)) for path, out in outside["places"].items()}
     hidden = [path for path, (out, there) in seen.items() if there is None or there[:2] != out[:2]]
     if hidden:
-        return "sandbox-hides", f"{_list(hidden)} cannot be seen in there"
+        return "sandbox-hides", f"not to be seen in there: {_list(hidden)}"
     closed = [path for path, (out, there) in seen.items() if there[3] and not out[3]]
     if closed:
-        return "sandbox-read-only", f"{_list(closed)} is read-only in there"
+        return "sandbox-read-only", f"read-only in there: {_list(closed)}"
     for one, other in outside["pairs"]:
         (out, there), (out_too, there_too) = seen[one], seen[other]
         if out[2] == out_too[2] and there[2] != there_too[2]:

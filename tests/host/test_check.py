@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.releases import pack
 from tests.host.ways import AUTHOR, UPLOADER
@@ -35,17 +34,20 @@ class Case:
     problems: tuple[str, ...]
     mend: str = ""
     site: str | None = None  # of the finding
-    warning: str = ""  # MESSAGE_ID of what the journal then has
+    lacking: str = ""  # by name, what a sandbox takes away
+    warnings: tuple[str, ...] = ()  # what the journal may have of it
 
 
-def setting(name: str, *lines: str, finds: str = "sandbox-lacks", site: str | None = None) -> Case:
+def setting(
+    name: str, *lines: str, finds: tuple[str, ...] = ("sandbox-lacks",), site: str | None = None, lacking: str = ""
+) -> Case:
     """A drop-in of the administrator's, which no restart has taken in yet."""
     text = "\\n".join(["[Service]", *lines])
-    return Case(name, f"printf '{text}\\n' > {OURS}", (finds,), f"rm {OURS}", site)
+    return Case(name, f"printf '{text}\\n' > {OURS}", finds, f"rm {OURS}", site, lacking)
 
 
 CASES = [
-    Case("masked", "systemctl mask --now swapd", ("unit-masked",)),
+    Case("masked", "systemctl mask --now swapd", ("unit-masked",), warnings=("reception is disabled",)),
     Case(
         "no unit file",
         "mv /lib/systemd/system/swapd.service /root/; systemctl daemon-reload",
@@ -59,10 +61,10 @@ CASES = [
         "cp /etc/swapd/swapd.toml /root/; echo keeep = 1 >> /etc/swapd/swapd.toml; systemctl restart swapd || true; "
         "cp /root/swapd.toml /etc/swapd/",
         ("unit-failed",),
-        warning=journal.CONFIGURATION_REFUSED,
+        warnings=("keeep", "Failed with result", "Failed to start swapd.service"),
     ),
     Case("nobody answers who uses what", "systemctl stop swapd-users.socket", ("users-unseen",)),
-    setting("changed and not restarted", "Nice=-9", finds="unit-not-restarted"),
+    setting("changed and not restarted", "Nice=-9", finds=("unit-not-restarted",)),
     Case("no drop-in", f"rm {DROP_INS}/site-shop.conf", ("sandbox-read-only",), site="shop"),
     Case(
         "drop-in and no restart",
@@ -79,17 +81,24 @@ CASES = [
     ),
     setting(
         "two mounts",
-        *("ReadWritePaths=", "ReadWritePaths=/var/spool/swapd /var/www", "BindPaths=/var/www/shop.releases"),
-        finds="sandbox-splits",
+        *(
+            "ReadWritePaths=",
+            "ReadWritePaths=/var/spool/swapd /var/www /home/deploy",
+            "BindPaths=/var/www/shop.releases",
+        ),
+        finds=("sandbox-splits",),
         site="shop",
     ),
-    setting("configuration out of sight", "InaccessiblePaths=/etc/swapd", finds="sandbox-hides-configuration"),
-    setting("a place that is not there", "ReadWritePaths=/srv/gone", finds="sandbox-cannot-start"),
-    setting("users of its own", "PrivateUsers=yes"),
-    setting("no right to stop httpd", "CapabilityBoundingSet=~CAP_KILL"),
-    setting("no processes to be seen", "ProcSubset=pid"),
-    setting("a call refused", "SystemCallFilter=~renameat2"),
-    setting("a call that kills", "SystemCallFilter=~memfd_create", "SystemCallErrorNumber="),
+    setting("configuration out of sight", "InaccessiblePaths=/etc/swapd", finds=("sandbox-hides-configuration",)),
+    setting("a place that is not there", "ReadWritePaths=/srv/gone", finds=("sandbox-cannot-start",)),
+    setting("users of its own", "PrivateUsers=yes", lacking="PrivateUsers"),
+    setting(
+        "a right, a sight and a call",
+        *("CapabilityBoundingSet=~CAP_KILL", "ProcSubset=pid"),
+        *("SystemCallFilter=~memfd_create", "SystemCallErrorNumber="),  # which kills who makes it
+        finds=("sandbox-lacks",) * 3,
+        lacking="CAP_KILL ProcSubset memfd_create",
+    ),
 ]
 
 
@@ -109,14 +118,15 @@ def test_a_healthy_host_gets_one_line(web: WebHost, shop: Site) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_each_fault_is_found_and_nothing_else(web: WebHost, shop: Site, case: Case, expected: Expected) -> None:
     del shop
-    if case.warning:
-        expected.warning(MESSAGE_ID=case.warning)
+    for text in case.warnings:
+        expected.warning(MESSAGE=text)
     web.run("sh", "-ec", case.breaks)
     done = web.host.run("swapd", "check", "--json", check=False)
     found = [item for item in json.loads(done.stdout)["findings"] if item["severity"] != "info"]
     try:
         assert tuple(item["problem"] for item in found) == case.problems, found
         assert {item["site"] for item in found} == {case.site}
+        assert " ".join(item["facts"].get("lacking", "") for item in found).strip() == case.lacking
         assert all(item["what"] and item["why"] and item["remedy"] for item in found)
         has_errors = any(item["severity"] == "error" for item in found)
         assert done.returncode == (1 if has_errors else 0)
