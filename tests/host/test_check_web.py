@@ -328,7 +328,7 @@ def test_a_queue_that_the_kernel_cuts(whole: WebHost) -> None:
 
 @pytest.mark.parametrize("file", ["/etc/apache2/conf-enabled/broken.conf", "/etc/nginx/conf.d/broken.conf"])
 def test_a_configuration_that_a_server_does_not_read(whole: WebHost, file: str) -> None:
-    whole.host.write(file, "Nonsense\n")
+    whole.host.write(file, "Nonsense;\n")
     found = check(whole)
     assert {site: list(codes) for site, codes in found.items()} == {"": ["server-configuration-broken"]}
     assert "Nonsense" in found[""]["server-configuration-broken"]["why"]
