@@ -25,6 +25,7 @@ from swapd.host.files import closing_descriptor, has_entry, opened_directory, re
 from swapd.host.labels import has_labels, label
 from swapd.host.refusals import explain
 from swapd.host.reuse import reuse
+from swapd.host.users import read_owner
 from swapd.model.config import Mtime, Reuse, Site
 from swapd.model.errors import Failed, Rejected
 from swapd.model.release import ExtractedTree, ReleaseId, StagedRelease, Tree, printable

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,18 +27,8 @@ def server(place: Path, name: str = "httpd", user: int = 0) -> Iterator[subproce
         parent.chmod(0o755)
     program = place / name
     shutil.copy2(os.path.realpath("/bin/sh"), program)
-    options = [
-        "-c",
-        "echo here; read forever",
-        "-f",
-        "/etc/my.conf",
-        "-D",
-        "FOREGROUND",
-        "-E",
-        "/dev/tty",
-        "-k",
-        "start",
-    ]
+    configuration = ["-c", "echo here; read forever", "-f", "/etc/my.conf", "-D", "FOREGROUND"]
+    options = [*configuration, "-E", "/dev/tty", "-k", "start"]
     process = subprocess.Popen(
         [str(program), *options],
         stdin=subprocess.PIPE,
@@ -86,11 +75,9 @@ def test_a_program_that_was_replaced_is_not_the_one_that_runs(tmp_path: Path) ->
 
 def test_who_does_not_answer_is_ended_with_what_he_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "PATIENCE", 0.5)
-    began = time.monotonic()
     answer = ask("/bin/sh", "-c", f"sleep 1000 & echo $! > {tmp_path}/pid; wait")
     assert answer.status != 0
     assert "has not ended" in answer.words
-    assert time.monotonic() - began < asking.PATIENCE + 100
     pid = int((tmp_path / "pid").read_text())
     wait_until(lambda: not _runs(pid), "its child has ended")
 
