@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from swapd.host.users import group_name, user_name
+from swapd.host.owners import group_name
+from swapd.host.users import user_name
 from swapd.host.vhosts import APACHE, WebServer
 from swapd.model.config import Site, Strategy
 from swapd.model.config_parser import parse_document
