@@ -12,19 +12,48 @@ import os
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from swapd.checks.clock import find_synchronisation, find_times_to_come
+from swapd.checks.labelling import find_labels
+from swapd.checks.places import find_exposed, find_exposed_host, find_incoming, find_owners
+from swapd.checks.programs import find_decompressors
+from swapd.checks.room import find_room, find_room_for_uploads
 from swapd.checks.routing import find_route
+from swapd.checks.sandbox import find_sandbox
+from swapd.checks.signing import find_signers
 from swapd.checks.standing import find_changes, find_held
 from swapd.checks.swapping import find_strategies, find_volatile
+from swapd.checks.unit import find_unit, find_users_socket
 from swapd.model.config import Site
 from swapd.model.errors import SwapdError
-from swapd.model.findings import Finding, Severity, worst_first
+from swapd.model.findings import AS_ROOT, Finding, Severity, worst_first
 from swapd.model.layout import Layout
 
 Check = Callable[[Site, Layout], Iterable[Finding]]
 HostCheck = Callable[[Sequence[Site], Layout], Iterable[Finding]]  # of the sites that were asked for
 
-CHECKS: tuple[Check, ...] = (find_strategies, find_route, find_volatile, find_changes, find_held)
-HOST_CHECKS: tuple[HostCheck, ...] = ()
+CHECKS: tuple[Check, ...] = (
+    find_strategies,
+    find_route,
+    find_volatile,
+    find_changes,
+    find_held,
+    find_incoming,
+    find_owners,
+    find_exposed,
+    find_room,
+    find_signers,
+    find_times_to_come,
+    find_labels,
+)
+HOST_CHECKS: tuple[HostCheck, ...] = (
+    find_unit,
+    find_users_socket,
+    find_sandbox,
+    find_exposed_host,
+    find_room_for_uploads,
+    find_decompressors,
+    find_synchronisation,
+)
 
 
 def find(sites: Sequence[Site], layout: Layout) -> list[Finding]:
@@ -54,6 +83,6 @@ def _broken_off(name: str, site: Site | None, error: Exception) -> Finding:
         "not-looked-at" if is_forbidden else "check-broken-off",
         f"a part of this check ({name}) broke off: what it would have found is not known",
         said,
-        "Run it as root." if is_forbidden else "Mend what it says there; deployments may meet it, too.",
+        AS_ROOT if is_forbidden else "Mend what it says there; deployments may meet it, too.",
         commands=(f"sudo swapd check{f' {site.name}' if site else ''}",) if is_forbidden else (),
     )

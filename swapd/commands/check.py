@@ -17,7 +17,7 @@ from swapd.checks import find
 from swapd.host.configuration import read_site, read_sites
 from swapd.model.config import Site
 from swapd.model.errors import ConfigurationError, ExitStatus
-from swapd.model.findings import ORDER, Finding, Severity
+from swapd.model.findings import AS_ROOT, ORDER, Finding, Severity
 from swapd.model.layout import Layout
 from swapd.model.release import printable
 
@@ -94,6 +94,8 @@ def describe(findings: Iterable[Finding], width: int | None = None) -> Iterator[
         yield first.replace(f": {finding.severity.value}: ", f": {coloured}: ", 1)
         yield from rest
         yield from _wrap(finding.why, "    ", "    ", width)
+        if finding.remedy == AS_ROOT:
+            continue  # the last line says so once, for all of them
         if finding.remedy:
             yield from _wrap(finding.remedy, "    ", "    ", width)
         for line in finding.commands:
@@ -127,7 +129,9 @@ def summarise(sites: Sequence[Site], findings: Sequence[Finding], layout: Layout
         parts.append(f"no site is configured in {layout.sites}; make one with: swapd init SITE --live PATH")
         return "; ".join(parts)
     names = ", ".join(f"{site.name} ({_find_strategy(site, findings)})" for site in sites)
-    return f"{', '.join(parts) or 'nothing is wrong'}: {names}"
+    is_barred = any(finding.remedy == AS_ROOT for finding in findings)
+    more = f"; to see the rest: sudo swapd check{f' {sites[0].name}' if len(sites) == 1 else ''}" if is_barred else ""
+    return f"{', '.join(parts) or 'nothing is wrong'}: {names}{more}"
 
 
 def _count(number: int, severity: Severity) -> str:

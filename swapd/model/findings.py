@@ -22,6 +22,7 @@ class Severity(Enum):
 
 
 ORDER = tuple(Severity)
+AS_ROOT = "Run it as root."  # the remedy of what only root may see
 
 
 @dataclass(frozen=True, slots=True)
