@@ -13,10 +13,14 @@ Facts that the latter rests on (sshd_config(5), sshd(8)):
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 SFTP_ONLY = "internal-sftp"
+_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+_NOT_PUBLIC = re.compile(r"\.(local|localdomain|internal|lan|home|intranet)$|^localhost|\.\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +67,16 @@ def place_in_chroot(path: Path, settings: SshSettings, user: str, home: str) -> 
     return f"{inner}/" if inner.name else "/"
 
 
+def choose_host_name(names: Iterable[str], otherwise: str) -> str:
+    """The first of the names by which the host may be found from elsewhere."""
+    return next((name for name in names if _HOST.fullmatch(name) and not _NOT_PUBLIC.search(name)), otherwise)
+
+
 def format_match(user: str, chroot: Path | None) -> list[str]:
     """The lines of sshd's configuration for a user who uploads, looks at markers, and does nothing else."""
     return [
         f"Match User {user}",
-        *([f"    ChrootDirectory {chroot}"] if chroot else []),
+        *([f'    ChrootDirectory "{chroot}"'] if chroot else []),
         f"    ForceCommand {SFTP_ONLY}",
         "    DisableForwarding yes",
         "    PermitTTY no",
@@ -77,4 +86,4 @@ def format_match(user: str, chroot: Path | None) -> list[str]:
 def scp_line(file: str, user: str, host: str, port: int, path: str) -> str:
     """The line that uploads."""
     option = f"-P {port} " if port != 22 else ""
-    return f"scp {option}{file} {user}@{host}:{path}"
+    return f"scp {option}{file} {shlex.quote(f'{user}@{host}:{path}')}"

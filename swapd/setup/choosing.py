@@ -14,7 +14,7 @@ import click
 from swapd.host.configuration import read_sites
 from swapd.host.vhosts import WebServer
 from swapd.model.config import Site
-from swapd.model.errors import UsageError
+from swapd.model.errors import ConfigurationError, UsageError
 from swapd.model.layout import Layout
 from swapd.model.release import SITE_NAME, SiteName, printable
 from swapd.model.site_names import suggest_site_name
@@ -100,7 +100,11 @@ def _propose_for(
         if proposal.live == live:
             return proposal
     names = [name for item in served for name in item.names]
-    return assess(layout, suggest_site_name(names, live, taken), live, served, servers)
+    try:
+        return assess(layout, suggest_site_name(names, live, taken), live, served, servers)
+    except ConfigurationError as error:
+        issue = error.issues[0]
+        raise UsageError("bad-live-path", issue.message, issue.right) from error
 
 
 def _print(proposals: Iterable[Proposal], left_out: Iterable[str], given: Given) -> None:

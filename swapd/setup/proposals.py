@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from swapd.host.users import group_name, user_name
+from swapd.host.owners import group_name
+from swapd.host.users import user_name
 from swapd.host.vhosts import APACHE, WebServer
 from swapd.model.config import Site, Strategy
 from swapd.model.config_parser import parse_document
@@ -100,11 +101,15 @@ def propose(layout: Layout, servers: Sequence[WebServer], sites: Iterable[Site])
     for item in served:
         others = [other.root for other in served if other.root != item.root]
         places.setdefault(find_live(item.root, others), []).append(item)
-    for live in sorted(places, key=lambda path: len(path.parts)):
-        # What is served from within another one's directory is a part of that.
-        if around := next((other for other in places if other in live.parents), None):
-            places[around] += places.pop(live)
     configured = list(sites)
+    for live in sorted(places, key=lambda path: len(path.parts)):
+        inner = [other for other in places if live in other.parents] if live in places else []
+        if inner and (live in _SHARED or not any(item.names for item in places[live])):
+            del places[live]
+            left_out.append(f"{printable(str(live))} has other sites in it")
+            continue
+        for other in inner:  # a release has to have what is served from within it
+            places[live] += places.pop(other)
     taken = {str(site.name) for site in configured}
     found = []
     for live, items in sorted(places.items(), key=lambda place: not any(item.names for item in place[1])):
@@ -128,6 +133,8 @@ def _find_exclusion(live: Path, sites: Iterable[Site]) -> str:
         for part in site.parts:
             if live in (part.live, part.releases) or part.live in live.parents or part.releases in live.parents:
                 return f"is the site {site.name} already"
+            if live in part.live.parents:
+                return f"has the site {site.name} in it"
     return "is a package's" if any(packaged in live.parents for packaged in _PACKAGED) else ""
 
 

@@ -76,6 +76,8 @@ def test_other_answers_than_those_that_are_proposed(served: Scratch) -> None:
         ("Name of the site", "store"),
         ("Live path", "/store"),
         ("Live path", f"{served.www}/store"),
+        ("Owner", "nobody"),
+        ("Owner", "nobody-of-that-name:root"),
         ("Owner", "nobody:root"),
         ("Strategy", "rename"),
     ]
@@ -124,6 +126,12 @@ def test_what_is_a_site_is_not_proposed_and_never_overwritten(served: Scratch) -
     assert served.run("init", "shop", "--live", served.www / "elsewhere").returncode == 2
     assert served.run("init", "shop", "--owner", "nobody:root").returncode == 2
     assert file.read_text() == before
+
+
+def test_a_live_path_that_may_not_be(served: Scratch) -> None:
+    done = served.run("init", "--live", "/shop")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "directly below /" in done.stderr
 
 
 @pytest.mark.parametrize(
