@@ -17,11 +17,12 @@ from typing import Any
 from swapd import __version__, lookout
 from swapd.context import Context
 from swapd.desk import SiteDesk
-from swapd.host.configuration import read_sites
+from swapd.host.configuration import read_metrics_file, read_sites
 from swapd.host.eventlog import EventLog
 from swapd.host.notify import Notifier
 from swapd.host.resume import resume_for_stopped
 from swapd.lookout import Lookout
+from swapd.metrics import Metrics
 from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import ConfigurationError, Failed
@@ -54,7 +55,10 @@ class Daemon:
         self._desks: dict[SiteName, SiteDesk] = {}
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._lookout = Lookout(self._log.emit)
+        self._metrics = Metrics(layout, self._log.emit)
+        self._lost = 0  # journal records, by workers
         self._set_sites(read_sites(layout))
+        self._metrics.configure(read_metrics_file(layout))
 
     def _set_sites(self, sites: dict[SiteName, Site]) -> None:
         desks = {}
@@ -89,6 +93,7 @@ class Daemon:
             while not self._is_stopping:
                 self._turn()
             self._stop()
+            self._tell_metrics(is_up=False)
         finally:
             signal.set_wakeup_fd(-1)
             self._lookout.close()
@@ -186,7 +191,7 @@ class Daemon:
         if any(desk.notices.are_due for desk in self._desks.values()):
             return 0.0
         present = time.monotonic()
-        waits = [desk.looks_at - present for desk in self._desks.values()]
+        waits = [self._metrics.wakes_at - present, *(desk.looks_at - present for desk in self._desks.values())]
         waits += [
             d.not_before - present for d in self._desks.values() if d.worker is None and (d.queue or d.must_recover)
         ]
@@ -199,7 +204,13 @@ class Daemon:
         self._notifier.ping()
 
     def _tell(self) -> None:
-        self._notifier.status(status_line([desk.status() for desk in self._desks.values()], now(), self._trouble))
+        self._tell_metrics()
+        trouble = "; ".join(filter(None, (self._trouble, self._metrics.trouble)))
+        self._notifier.status(status_line([desk.status() for desk in self._desks.values()], now(), trouble))
+
+    def _tell_metrics(self, *, is_up: bool = True) -> None:
+        is_valid, lost = not self._trouble, self._log.lost + self._lost
+        self._metrics.tell(self._desks.values(), is_configuration_valid=is_valid, records_lost=lost, is_up=is_up)
 
     def _wait(self, patience: float) -> None:
         for key, _ in self._selector.select(patience):
@@ -225,6 +236,7 @@ class Daemon:
         self._notifier.reloading()
         try:
             self._set_sites(read_sites(self._layout))
+            self._metrics.configure(read_metrics_file(self._layout))
         except ConfigurationError as error:
             what = "1 error" if len(error.issues) == 1 else f"{len(error.issues)} errors"
             self._trouble = f"bad configuration, the one before stays in force ({what}, see swapd check)"
@@ -250,6 +262,7 @@ class Daemon:
 
     def _take_report(self, desk: SiteDesk, report: dict[str, Any]) -> None:
         upload = desk.current
+        self._lost += report.get("lost", 0)
         if "swept" in report:
             desk.hear_swept()
             return

@@ -17,7 +17,7 @@ ROOMS = [
     {"verbs"},
     {"commands"},
     {"checks", "demo", "packing"},
-    {"daemon", "desk", "lookout", "notices"},
+    {"daemon", "desk", "lookout", "metrics", "notices"},
     {"worker"},
     {"deploy", "rollback", "recover", "retention", "adopt", "rebuild"},
     {"ledger", "answer"},
