@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[2] / "swapd"
 # `packing` are what single commands are made of.
 ROOMS = [
     {"cli", "__main__"},
-    {"verbs"},
+    {"verbs", "completion"},
     {"commands"},
     {"checks", "demo", "packing"},
     {"daemon", "desk", "lookout", "metrics", "notices"},
