@@ -16,12 +16,11 @@ from swapd.model import events
 from swapd.model.errors import Failed
 from swapd.model.events import Event
 from swapd.model.layout import Layout
-from swapd.model.metrics import DaemonMetrics, SiteMetrics, format_metrics
+from swapd.model.metrics import HEARTBEAT, DaemonMetrics, SiteMetrics, format_metrics
 from swapd.model.release import SiteName
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT = 60.0  # seconds after which it is written though nothing has changed: so that a dead daemon can be told
 REST = 1.0  # seconds between two writings: a collector looks every fifteen, and deployments may come in hundreds
 BUDGET = 0.05  # seconds for counting in one turn of the daemon: no deployment waits for it
 

@@ -16,6 +16,8 @@ from swapd.model.record import Kind, LiveRelease
 from swapd.model.release import Outcome, SiteName, Stage, printable
 from swapd.model.totals import DURATION_BUCKETS, PAUSE_BUCKETS, Histogram, Totals
 
+HEARTBEAT = 60.0  # seconds after which all is written though nothing has changed: so that a dead daemon can be told
+
 ENDED = [outcome for outcome in Outcome if outcome is not Outcome.PENDING]
 
 Labels = Mapping[str, str]
