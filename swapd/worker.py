@@ -68,8 +68,6 @@ class Worker:
     def __init__(self, site: Site, layout: Layout, log: EventLog, output: TextIO) -> None:
         self._site = site
         self._emit = log.emit
-        self._log = log
-        self._told_lost = 0
         self._output = output
         self._is_cancelled = False
         self._reported = (Stage.CLAIM, 0.0)
@@ -81,8 +79,6 @@ class Worker:
         self._is_cancelled = True
 
     def _report(self, **report: object) -> None:
-        if (lost := self._log.lost) != self._told_lost:
-            report["lost"], self._told_lost = lost - self._told_lost, lost
         try:
             print(json.dumps(report), file=self._output, flush=True)
         except BrokenPipeError:

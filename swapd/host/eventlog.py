@@ -32,11 +32,6 @@ class EventLog:
         root.setLevel(logging.INFO)
         root.handlers = [JournalHandler(self._journal)]  # and not those of whom we were forked from
 
-    @property
-    def lost(self) -> int:
-        """How many records this process has lost."""
-        return self._journal.lost
-
     def emit(self, event: Event) -> None:
         """Never blocks and never raises; what the journal does not take is counted and reported later."""
         self._known.add(event.fields.get("SWAPD_DEPLOYMENT"))

@@ -60,14 +60,13 @@ def describe_dropped(count: int) -> Record:
 
 
 class Journal:
-    """Where records go. ``dropped`` counts those lost since the last one that went through, ``lost`` all of them.
+    """Where records go. ``dropped`` counts those lost since the last one that went through.
 
     Safe to use from several threads and after a fork. ``describe`` makes the record that reports the losses.
     """
 
     def __init__(self, describe: Callable[[int], Record] = describe_dropped) -> None:
         self.dropped = 0
-        self.lost = 0
         self._describe = describe
         self._lock = threading.RLock()
         self._pid = os.getpid()
@@ -81,7 +80,6 @@ class Journal:
                 self.dropped = 0
             if self.dropped or not self._transmit(priority, message, fields):
                 self.dropped += 1
-                self.lost += 1
 
     def close(self) -> None:
         """Gives its descriptors back; records sent afterwards are dropped."""
