@@ -28,13 +28,14 @@ from swapd.model.config import Site
 from swapd.model.errors import ConfigurationError, Failed
 from swapd.model.layout import Layout
 from swapd.model.record import now
-from swapd.model.release import Fingerprint, Outcome, SiteName, Upload, printable
+from swapd.model.release import Fingerprint, Outcome, SiteName, Upload
 from swapd.model.status import status_line
 from swapd.recover import resume
 
 log = logging.getLogger(__name__)
 
 RESTART_DELAY = 2.0  # seconds before a worker that died is started again
+LOSSES_AGAIN = 2.0  # seconds between two attempts to tell a journal that takes nothing how much it has missed
 STOP_PATIENCE = 45.0  # seconds that a worker may take to end its deployment when we stop; the unit allows 60
 
 
@@ -56,7 +57,6 @@ class Daemon:
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._lookout = Lookout(self._log.emit)
         self._metrics = Metrics(layout, self._log.emit)
-        self._lost = 0  # journal records, by workers
         self._set_sites(read_sites(layout))
         self._metrics.configure(read_metrics_file(layout))
 
@@ -201,16 +201,20 @@ class Daemon:
         """The watchdog's ping, once the watch is known to work."""
         self._check_at = present + (self._notifier.watchdog_interval() or lookout.RESCAN)
         self._lookout.check()
+        if not self._log.report_losses():  # which may be a worker's, or a command's
+            self._check_at = min(self._check_at, present + LOSSES_AGAIN)
         self._notifier.ping()
 
     def _tell(self) -> None:
+        lost = self._log.lost
+        unheard = f"the journal takes no records ({lost} lost), swapd history has them" if lost else ""
         self._tell_metrics()
-        trouble = "; ".join(filter(None, (self._trouble, self._metrics.trouble)))
+        trouble = "; ".join(filter(None, (self._trouble, self._not_resumed, unheard, self._metrics.trouble)))
         self._notifier.status(status_line([desk.status() for desk in self._desks.values()], now(), trouble))
 
     def _tell_metrics(self, *, is_up: bool = True) -> None:
-        is_valid, lost = not self._trouble, self._log.lost + self._lost
-        self._metrics.tell(self._desks.values(), is_configuration_valid=is_valid, records_lost=lost, is_up=is_up)
+        is_valid, lost = not self._trouble, self._log.lost
+        self._metrics.tell(self._desks.values(), is_configuration_valid=is_valid, unheard=lost, is_up=is_up)
 
     def _wait(self, patience: float) -> None:
         for key, _ in self._selector.select(patience):
@@ -238,9 +242,13 @@ class Daemon:
             self._set_sites(read_sites(self._layout))
             self._metrics.configure(read_metrics_file(self._layout))
         except ConfigurationError as error:
-            what = "1 error" if len(error.issues) == 1 else f"{len(error.issues)} errors"
-            self._trouble = f"bad configuration, the one before stays in force ({what}, see swapd check)"
-            self._log.emit(events.configuration_refused(str(error)))
+            first, more = error.issues[0], len(error.issues) - 1
+            others = f", and {more} more" if more else ""
+            where = f"{first.file}:{first.line}" if first.line else first.file
+            self._trouble = (
+                f"bad configuration kept out, the one before stays in force: {where}{others}, see swapd check"
+            )
+            self._log.emit(events.configuration_refused(error.issues))
         else:
             self._trouble = ""
             for desk in self._desks.values():
@@ -262,7 +270,6 @@ class Daemon:
 
     def _take_report(self, desk: SiteDesk, report: dict[str, Any]) -> None:
         upload = desk.current
-        self._lost += report.get("lost", 0)
         if "swept" in report:
             desk.hear_swept()
             return
@@ -287,7 +294,7 @@ class Daemon:
 
     @staticmethod
     def _take_outcome(desk: SiteDesk, upload: Upload, report: dict[str, Any]) -> None:
-        desk.hear_outcome(Outcome(report["outcome"]), report["release"])
+        desk.hear_outcome(upload, Outcome(report["outcome"]), report["release"], report["reason"])
         if not report["is_retried"]:
             # Also what went live: should its file not be removable, it is not deployed for ever. And as it was claimed,
             # which may be later than it was seen.
@@ -297,8 +304,7 @@ class Daemon:
             # Its worker has said more; and should an upload of this name come again, it is said anew that it waits.
             with contextlib.suppress(OSError):
                 desk.notices.write(desk.site, desk.arrivals, upload.file_name)
-        is_bad = report["outcome"] in (Outcome.REJECTED.value, Outcome.FAILED.value)
-        desk.trouble = f"{printable(upload.file_name)} {report['outcome']}: {report['reason']}" if is_bad else ""
+        desk.trouble = ""
 
     def _bury(self, desk: SiteDesk) -> None:
         """The worker has ended: in order, or by a crash that its successor recovers from."""

@@ -41,6 +41,7 @@ class Metrics:
         self._is_counting = False  # and has not come to the end
         self._unwritten = ""  # why the file cannot be written
         self._uncounted: dict[SiteName, str] = {}  # why a site's deployments cannot be counted
+        self._lost = self._unheard = 0  # journal records: since we started, and those of them that it was not told of
         self._said: tuple[DaemonMetrics, list[SiteMetrics]] | None = None
         self._beat_at = self._recount_at = self._rests_until = 0.0  # of time.monotonic()
 
@@ -61,16 +62,19 @@ class Metrics:
         return self._rests_until if self._rests_until > time.monotonic() else self._beat_at
 
     def tell(
-        self, desks: Collection[SiteDesk], *, is_configuration_valid: bool, records_lost: int, is_up: bool = True
+        self, desks: Collection[SiteDesk], *, is_configuration_valid: bool, unheard: int, is_up: bool = True
     ) -> None:
-        """How things stand: written, where that is news and the last time was not just now. Raises nothing."""
+        """How things stand: written, where that is news and the last time was not just now. Raises nothing.
+
+        ``unheard`` are the records that the journal has lost, and has not been told of.
+        """
+        self._lost += max(0, unheard - self._unheard)
+        self._unheard = unheard
         present = time.monotonic()
         if self._file is None:
             self.trouble = ""
         elif self._is_counting or present >= self._rests_until or not is_up:
-            daemon = DaemonMetrics(
-                __version__, is_up, self._started, is_configuration_valid, self._loaded, records_lost
-            )
+            daemon = DaemonMetrics(__version__, is_up, self._started, is_configuration_valid, self._loaded, self._lost)
             try:
                 self._write(self._file, daemon, desks, present)
             except Exception:  # a fault of ours must not end what serves the sites

@@ -71,7 +71,7 @@ def _format_families(daemon: DaemonMetrics, sites: list[SiteMetrics], written: f
     yield from _family("configuration_valid", "gauge", text, _plain(daemon.is_configuration_valid))
     text = "When the configuration that is in force was read."
     yield from _family("configuration_loaded_timestamp_seconds", "gauge", text, _plain(daemon.loaded))
-    text = "Records that the journal did not take in time, since the daemon started."
+    text = "Records of swapd that the journal did not take in time, as seen since the daemon started."
     yield from _family("journal_records_lost_total", "counter", text, _plain(daemon.records_lost))
     for name, kind, text, samples in _SITE_FAMILIES:
         yield from _family(name, kind, text, (sample for site in sites for sample in _of(site, samples(site))))
