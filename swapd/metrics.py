@@ -145,5 +145,5 @@ class Metrics:
             waiting=status.waiting,
             oldest=desk.arrivals.find_oldest(current),
             is_lost=bool(desk.lost),
-            has_trouble=bool(status.trouble),
+            has_trouble=bool(status.trouble or status.failure),
         )
