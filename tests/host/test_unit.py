@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -155,10 +154,17 @@ def reload_and_wait(web: WebHost, mark: int, message_id: str) -> None:
     )
 
 
-def found_by_check(web: WebHost) -> dict[str, dict[str, Any]]:
-    """What `swapd check` finds, by its problem."""
-    shown = web.host.run("swapd", "check", "--json", check=False).stdout
-    return {finding["problem"]: finding for finding in json.loads(shown)["findings"]}
+LOOK = """
+import json
+from swapd.checks.metrics import find_metrics
+from swapd.model.layout import Layout
+print(json.dumps([finding.document() for finding in find_metrics((), Layout())]))
+"""
+
+
+def found_of_metrics(web: WebHost) -> dict[str, list[str]]:
+    """What `swapd check` finds of them, which takes its time to look at all the rest: the problem, and its commands."""
+    return {item["problem"]: item["commands"] for item in json.loads(web.run("python3", "-c", LOOK))}
 
 
 PROM = "/var/lib/prometheus/node-exporter/swapd.prom"
@@ -176,19 +182,19 @@ def test_metrics_come_to_debian_s_node_exporter(web: WebHost, shop: Site, expect
     wait_until(lambda: f"no metrics: {PROM}: No such file" in web.status_line(), "the status", explain=web.describe)
     (said,) = [item["MESSAGE"] for item in journal.records(web.host, after=mark) if "no metrics" in item["MESSAGE"]]
     assert "systemctl restart swapd" in said
-    assert "metrics-no-directory" in found_by_check(web)
+    assert found_of_metrics(web) == {"metrics-no-directory": []}
     # What the exporter's package brings, as it brings it.
     web.run("install", "--directory", str(Path(PROM).parent))
     mark = journal.mark(web.host)
     reload_and_wait(web, mark, journal.RELOADED)
     wait_until(lambda: f"{PROM}: Read-only" in web.status_line(), "the sandbox is as before", explain=web.describe)
-    assert found_by_check(web)["metrics-sandbox"]["commands"] == ["systemctl restart swapd"]
+    assert found_of_metrics(web) == {"metrics-sandbox": ["systemctl restart swapd"]}
     web.run("systemctl", "restart", "swapd")
     assert shop.deploy(pack(tmp_path, "measured").tarball).outcome == "live"
     prom = web.host.path(PROM)
     wait_until(lambda: prom.exists() and "measured@" in prom.read_text(), "the metrics", explain=web.describe)
     assert "no metrics" not in web.status_line()
-    assert not [problem for problem in found_by_check(web) if problem.startswith("metrics")]
+    assert found_of_metrics(web) == {}
     elsewhere = "/srv/exporter/100%/swapd.prom"
     web.run("install", "--directory", str(Path(elsewhere).parent))
     mark = journal.mark(web.host)
@@ -196,7 +202,7 @@ def test_metrics_come_to_debian_s_node_exporter(web: WebHost, shop: Site, expect
     reload_and_wait(web, mark, journal.RELOADED)
     wait_until(lambda: f"{elsewhere}: Read-only" in web.status_line(), "the status", explain=web.describe)
     assert not prom.exists(), "nothing stays there that nobody writes any more"
-    for command in found_by_check(web)["metrics-sandbox"]["commands"]:
+    for command in found_of_metrics(web)["metrics-sandbox"]:
         web.run("sh", "-c", command)
     wait_until(web.host.path(elsewhere).exists, "the metrics elsewhere", explain=web.describe)
     defaults.write_text(asking)
