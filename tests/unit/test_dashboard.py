@@ -87,7 +87,15 @@ def test_panels_have_ids_words_and_places_of_their_own() -> None:
 
 def test_one_can_choose_data_source_host_and_site_and_sees_deployments_in_all_panels() -> None:
     dashboard = read_dashboard()
-    assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource", "instance", "site"]
+    variables = dashboard["templating"]["list"]
+    assert [variable["name"] for variable in variables] == ["datasource", "instance", "site"]
+    metrics = written()
+    for variable in variables[1:]:
+        query = variable["query"]["query"]
+        match = re.fullmatch(r"label_values\((swapd_\w+)(?:\{.*\})?, (\w+)\)", query)
+        assert match, query
+        assert match[2] in set().union(*metrics.labels(match[1])) | ADDED, query
+        assert metrics.labels(match[1]), query
     notes = [note for note in dashboard["annotations"]["list"] if "expr" in note]
     assert {note["name"] for note in notes} == {"Live", "Not live"}
     assert all(note["useValueForTime"] == "on" for note in notes), "at its own time, and not at a scrape's"
