@@ -12,7 +12,7 @@ from pathlib import Path
 from swapd.checks.sandbox import RESTART, UNIT
 from swapd.host import systemd
 from swapd.host.configuration import read_metrics_file
-from swapd.host.textfile import describe_remedy
+from swapd.host.textfile import describe_remedy, find_waiting
 from swapd.model.config import Site
 from swapd.model.findings import Finding, Severity
 from swapd.model.layout import Layout
@@ -26,6 +26,10 @@ def find_metrics(_: Sequence[Site], layout: Layout) -> Iterator[Finding]:
     """Nothing where none are asked for."""
     file = read_metrics_file(layout)
     if file is None:
+        return
+    if kind := find_waiting(file.parent):
+        why = f"{file.parent} is on {kind}, where the daemon would have to wait for another machine or program"
+        yield _finding("metrics-remote", why, describe_remedy(file, None))
         return
     if not file.parent.is_dir():
         yield _finding("metrics-no-directory", f"{file.parent} is not there", describe_remedy(file, errno.ENOENT))

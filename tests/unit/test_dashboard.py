@@ -1,4 +1,4 @@
-"""The dashboard for Grafana shows what swapd writes, and nothing that it does not."""
+"""The dashboard for Grafana, and the README's alerts, name what swapd writes, and nothing that it does not."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from swapd.model.release import DeploymentId, Outcome, PauseCost, ReleaseId, Sit
 from swapd.model.totals import Totals, count
 from tests.support import exposition
 from tests.support.dashboard import expressions, read_dashboard
+from tests.support.httpd import PROJECT
 
 SHOP, ONE = SiteName("shop"), DeploymentId("one")
 ADDED = {"instance", "job"}  # by Prometheus
@@ -47,6 +48,13 @@ def test_it_names_no_metric_and_no_label_that_is_not_there() -> None:
         "swapd_last_success_timestamp_seconds",
         "swapd_last_pause_dropped_connections",
     }
+
+
+def test_the_readme_s_alerts_name_metrics_that_are_there() -> None:
+    (block,) = re.findall(r"```promql\n(.*?)```", (PROJECT / "README.md").read_text("utf-8"), re.DOTALL)
+    named = set(re.findall(r"swapd_\w+", block))
+    assert named <= {name for name, _ in written().values}
+    assert len(named) >= 4
 
 
 def test_counters_are_shown_by_their_rise() -> None:
