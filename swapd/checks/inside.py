@@ -132,10 +132,6 @@ def _write_through() -> None:
             raise
 
 
-def _take_precedence() -> None:
-    os.setpriority(os.PRIO_PROCESS, 0, linux.NICENESS)
-
-
 # By the name of the system call.
 CALLS: Mapping[str, Callable[[], object]] = {
     "pidfd_send_signal": _pidfd,
@@ -146,7 +142,6 @@ CALLS: Mapping[str, Callable[[], object]] = {
     "socket(AF_NETLINK)": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
     "landlock_create_ruleset": landlock.abi,
     "seccomp": _filter,
-    "setpriority": _take_precedence,
 }
 
 

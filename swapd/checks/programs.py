@@ -11,7 +11,12 @@ from swapd.model.findings import Finding, Severity
 from swapd.model.layout import Layout
 
 # A Python that was built without a library has no such module.
-MODULES = {"xz": ("_lzma", ".tar.xz", "liblzma"), "bzip2": ("_bz2", ".tar.bz2", "libbz2")}
+MODULES = {"no-xz": ("_lzma", ".tar.xz", "liblzma"), "no-bzip2": ("_bz2", ".tar.bz2", "libbz2")}
+
+
+def has(module: str) -> bool:
+    """Whether this Python could import it."""
+    return importlib.util.find_spec(module) is not None
 
 
 def find_decompressors(_: Sequence[Site], __: Layout) -> Iterator[Finding]:
@@ -26,17 +31,17 @@ def find_decompressors(_: Sequence[Site], __: Layout) -> Iterator[Finding]:
             "Install it (the package has the same name on Fedora and EL):",
             commands=("apt-get install zstd",),
         )
-    for name, (module, suffix, library) in MODULES.items():
-        if importlib.util.find_spec(module) is None:
+    for problem, (module, suffix, library) in MODULES.items():
+        if not has(module):
             yield Finding(
                 None,
                 Severity.WARNING,
-                f"no-{name}",
+                problem,
                 f"tarballs of the kind {suffix} fail",
                 f"this Python has no module {module}: it was built without {library}",
                 "Have Python as the distribution has it, or use another format.",
             )
-    if importlib.util.find_spec("isal") is None:
+    if not has("isal"):
         yield Finding(
             None,
             Severity.INFO,

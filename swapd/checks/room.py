@@ -87,23 +87,23 @@ def _find_lack(site: Site, state: SiteState, room: Room, one: Size, more: Size) 
             f"{format_size(room.free_bytes)} are free, of which {format_size(room.reserved_bytes)} stay in reserve"
         )
         why = f"{site.releases}: {figures}, and the live one takes {format_size(one.bytes)}"
-        yield _lack(site, state, "space", max(0, left) // max(one.bytes, 1), more.bytes, why)
+        yield _lack(site, state, ("no-space", "little-space"), max(0, left) // max(one.bytes, 1), more.bytes, why)
     if room.free_inodes is not None:
         left = room.free_inodes - room.reserved_inodes
         if left < one.inodes or left < more.inodes * one.inodes:
             figures = f"{room.free_inodes} inodes are free, of which {room.reserved_inodes} stay in reserve"
             why = f"{site.releases}: {figures}, and the live one takes {one.inodes}"
-            yield _lack(site, state, "inodes", max(0, left) // one.inodes, more.inodes, why)
+            yield _lack(site, state, ("no-inodes", "little-inodes"), max(0, left) // one.inodes, more.inodes, why)
 
 
-def _lack(site: Site, state: SiteState, kind: str, fitting: int, more: int, why: str) -> Finding:
+def _lack(site: Site, state: SiteState, problems: tuple[str, str], fitting: int, more: int, why: str) -> Finding:
     past = [release for release in releases_to_prune(state, site.keep) if is_there(site, release)]
     remedy = "Remove what is past keep:" if past else f"Make room there, or lower keep = {site.keep}."
     commands = (f"swapd prune {site.name}",) if past else ()
     if fitting < 1:
-        problem, severity, what = f"no-{kind}", Severity.ERROR, "a release as large as the live one has no room"
+        problem, severity, what = problems[0], Severity.ERROR, "a release as large as the live one has no room"
     else:
-        problem, severity = f"little-{kind}", Severity.WARNING
+        problem, severity = problems[1], Severity.WARNING
         what = f"there is room for {fitting} more release{'' if fitting == 1 else 's'} like the live one, and until "
         what += f"keep = {site.keep} holds, {more} are to come"
     return Finding(site.name, severity, problem, what, why, remedy, {"live": str(site.live)}, commands)

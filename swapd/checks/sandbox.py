@@ -23,6 +23,7 @@ from swapd.model.layout import Layout
 UNIT = "swapd.service"
 # With -P, as all programs of swapd's own.
 LOOK = (sys.executable, "-P", "-c", "from swapd.checks import inside; inside.main()")
+WRITTEN = "# Written by swapd init"  # the beginning of its drop-ins
 RESTART = ("systemctl daemon-reload", "systemctl restart swapd")
 # By capability(7)'s number: its name, and what it is for. CAP_LEASE is left out: without it, an upload is waited for.
 CAPABILITIES = {
@@ -36,13 +37,12 @@ SIGHTS = {
     "sees_processes": ("ProtectProc", "the processes of other users"),
     "sees_kernel": ("ProcSubset", "/proc/stat and the like"),
 }
-# What may be refused, and deployments go well all the same: a jail has a layer less, a pause takes longer.
-MINOR_CALLS = ("socket(AF_NETLINK)", "landlock_create_ruleset", "seccomp", "setpriority")
+# What may be refused, and deployments go well all the same: a jail has a layer less, a queue is not measured.
+MINOR_CALLS = ("socket(AF_NETLINK)", "landlock_create_ruleset", "seccomp")
 # What may keep a process from making a call, but for the filter.
 CALLING = {
     "socket(AF_UNIX)": "RestrictAddressFamilies",
     "socket(AF_NETLINK)": "RestrictAddressFamilies",
-    "setpriority": "LimitNICE",
 }
 # What may hide a place, or make it read-only.
 PLACING = (
@@ -74,8 +74,12 @@ def find_sandbox(sites: Sequence[Site], layout: Layout) -> Iterator[Finding]:
         return
     outside = inside.look_around(layout, sites)
     found = list(_find_lacking(outside, within, files))
+    is_able = all(finding.severity is not Severity.ERROR for finding in found)
     for site in sites:
-        found += _find_in_site(site, outside["sites"][site.name], within["sites"][site.name], files)
+        for finding in _find_in_site(site, outside["sites"][site.name], within["sites"][site.name], files):
+            # What it cannot do for want of a right, is said of the right.
+            if is_able or finding.problem.startswith("sandbox-"):
+                found.append(finding)
     yield from found
     if not found and int(shown["MainPID"]):
         yield from _find_stale(sites, layout, shown, files, outside)
@@ -99,7 +103,7 @@ def _cannot_start(run: systemd.Run, files: Sequence[Path]) -> Finding:
         None,
         Severity.ERROR,
         "sandbox-cannot-start",
-        f"nothing can be started with the settings of {UNIT}: at its next start the daemon fails",
+        f"a process with the settings of {UNIT} cannot start, or is ended: so will be the daemon's next one",
         why,
         f"Correct what it says there in one of {', '.join(map(str, files))}, and restart the unit:",
         commands=RESTART,
@@ -190,10 +194,10 @@ def _compare(outside: Mapping[str, Any], within: Mapping[str, Any]) -> tuple[str
     seen = {path: (out, within["places"].get(path)) for path, out in outside["places"].items()}
     hidden = [path for path, (out, there) in seen.items() if there is None or there[:2] != out[:2]]
     if hidden:
-        return "sandbox-hides", f"{_list(hidden)} cannot be seen in there"
+        return "sandbox-hides", f"not to be seen in there: {_list(hidden)}"
     closed = [path for path, (out, there) in seen.items() if there[3] and not out[3]]
     if closed:
-        return "sandbox-read-only", f"{_list(closed)} is read-only in there"
+        return "sandbox-read-only", f"read-only in there: {_list(closed)}"
     for one, other in outside["pairs"]:
         (out, there), (out_too, there_too) = seen[one], seen[other]
         if out[2] == out_too[2] and there[2] != there_too[2]:
@@ -206,15 +210,14 @@ def _list(paths: Sequence[str]) -> str:
 
 
 def _misplaced(site: Site, problem: str, words: str, files: Sequence[Path]) -> Finding:
-    own = systemd.PLACES[0] / f"{UNIT}.d" / f"site-{site.name}.conf"
-    is_own = own in files
-    others = systemd.find_lines([path for path in files[1:] if path != own], PLACING)
-    if is_own and others:
-        remedy = f"Take out what is in the way of {own}: {'; '.join(others)}. Then restart the unit:"
-        commands: tuple[str, ...] = RESTART
-    else:
-        remedy = "Have the site's drop-in written, and the unit restarted:"
-        commands = (again(site),)
+    # What swapd init wrote for this site it writes anew, and what it wrote for another does no harm here.
+    others = systemd.find_lines(
+        [path for path in files[1:] if WRITTEN not in path.read_text("utf-8", "replace")], PLACING
+    )
+    remedy = "Have the site's drop-in written, which restarts the unit:"
+    commands: tuple[str, ...] = (again(site),)
+    if others:
+        remedy = f"Take out what is in its way: {'; '.join(others)}. Then have the site's drop-in written:"
     what = f"deployments by the daemon fail: the sandbox of {UNIT} does not have the site's places"
     return Finding(site.name, Severity.ERROR, problem, what, words, remedy, {"live": str(site.live)}, commands)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from swapd.host.signatures import read_signers
 from swapd.model.config import Require, Site
 from swapd.model.errors import Failed
-from swapd.model.findings import Finding, Severity
+from swapd.model.findings import AS_ROOT, Finding, Severity
 from swapd.model.layout import Layout
 from swapd.model.release import printable
 from swapd.model.sshsig import NAMESPACE, parse_signers
@@ -37,7 +37,8 @@ def find_signers(site: Site, _: Layout) -> Iterator[Finding]:
     except Failed as error:
         if os.geteuid() != 0 and isinstance(error.__cause__, PermissionError):
             why = error.message
-            yield Finding(site.name, Severity.UNKNOWN, "signers-unseen", "who may sign is not known to you", why)
+            unseen = "who may sign is not known to you"
+            yield Finding(site.name, Severity.UNKNOWN, "signers-unseen", unseen, why, AS_ROOT)
         else:
             yield Finding.of(site.name, what, error)
         return

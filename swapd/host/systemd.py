@@ -74,14 +74,14 @@ def service_section(text: str) -> str:
 
 
 def find_lines(files: Iterable[Path], keys: Sequence[str]) -> list[str]:
-    """Where one of these settings stands, as ``FILE: LINE``, in the order in which they count."""
+    """Where one of these settings stands, as ``FILE (LINE, LINE)``, in the order in which they count."""
     pattern = re.compile(rf"\s*({'|'.join(keys)})\s*=")
-    return [
-        f"{path}: {line.strip()}"
-        for path in files
-        for line in service_section(path.read_text("utf-8", "replace")).splitlines()
-        if pattern.match(line)
-    ]
+    found = []
+    for path in files:
+        lines = service_section(path.read_text("utf-8", "replace")).splitlines()
+        if settings := [line.strip() for line in lines if pattern.match(line)]:
+            found.append(f"{path} ({', '.join(settings)})")
+    return found
 
 
 def started_at(monotonic_usec: str) -> float:
@@ -178,14 +178,14 @@ def _format(unit: str, files: Iterable[Path], command: Sequence[str], directory:
 
 def _describe_end(name: str) -> str:
     """Why it did not start or failed, as systemd has it."""
-    shown = show(name, "Result", "ExecMainCode", "ExecMainStatus")
-    # What the process that was to become it could not do, such as 226/NAMESPACE, is in the journal alone.
+    shown = show(name, "Result", "ExecMainStatus")
+    # What the process that was to become it could not do, it says in the journal alone, and with which path.
     done = subprocess.run(
-        ["journalctl", "--quiet", "--no-pager", "--output=cat", "--priority=warning", "--lines=2", f"UNIT={name}"],
+        ["journalctl", "--quiet", "--no-pager", "--output=cat", "--priority=err", "--lines=2", f"_SYSTEMD_UNIT={name}"],
         capture_output=True,
         text=True,
         timeout=PATIENCE,
         check=False,
     )
-    said = "; ".join(line.strip() for line in done.stdout.splitlines())
-    return f"{shown.get('Result', '')}, status {shown.get('ExecMainStatus', '')}" + (f": {said}" if said else "")
+    said = "; ".join(line.removeprefix(f"{name}: ").strip() for line in done.stdout.splitlines())
+    return said.replace("/run/systemd/unit-root/", "/") or f"{shown['Result']}, status {shown['ExecMainStatus']}"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from swapd.checks import find, labelling
+from swapd.checks import find, labelling, programs
 from swapd.checks.clock import judge
 from swapd.commands.init import make_site
 from swapd.host import clock, records
@@ -163,6 +163,20 @@ def clock_was_set_back(layout: Layout, site: Site) -> None:
     records.write_state(layout, site.name, replace(state, live=live))
 
 
+def live_is_another_tree(_: Layout, site: Site) -> None:
+    site.live.unlink()
+    write_tree(site.live, {"index.html": "by hand"})
+
+
+def kept_release_is_gone(layout: Layout, site: Site) -> None:
+    state = records.read_state(layout, site.name)
+    records.write_state(layout, site.name, replace(state, previous=(ReleaseId("shop-0@000000000000"),)))
+
+
+def record_is_damaged(layout: Layout, site: Site) -> None:
+    (layout.deployments(site.name) / "one.toml").write_text("outcome = \n")
+
+
 def many_are_to_be_kept(_: Layout, site: Site) -> None:
     with (site.live / "large").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, 8 << 20)
@@ -191,6 +205,9 @@ CASES: list[tuple[Break, list[str]]] = [
     (signed(f'alice valid-before="20200101" {KEY}\n'), ["nobody-may-sign"]),
     (bad_revoked_keys, ["bad-revoked-keys"]),
     (clock_was_set_back, ["clock-behind"]),
+    (live_is_another_tree, ["live-changed"]),
+    (kept_release_is_gone, ["kept-gone"]),
+    (record_is_damaged, ["bad-record"]),
 ]
 # The same for those that only root can make.
 ROOT_CASES: list[tuple[Break, list[str]]] = [
@@ -266,6 +283,27 @@ def test_no_program_for_what_needs_one(layout: Layout, tmp_path: Path, monkeypat
     assert sorted(problems(layout)) == ["no-ssh-keygen", "no-zstd"]
 
 
+def test_a_python_that_lacks_modules(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that Debian's Python always has, and one that Debian 12 does not have at all."""
+    monkeypatch.setattr(programs, "has", lambda _: False)
+    found = {item.problem: item.severity for item in programs.find_decompressors([], layout)}
+    assert found == {"no-xz": Severity.WARNING, "no-bzip2": Severity.WARNING, "no-isal": Severity.INFO}
+
+
+@root_only
+def test_a_group_without_members_is_good_to_know(layout: Layout) -> None:
+    """This host may have some in a directory that does not tell (LDAP)."""
+    lonely = next(
+        group.gr_name
+        for group in grp.getgrall()
+        if not group.gr_mem and all(user.pw_gid != group.gr_gid for user in pwd.getpwall())
+    )
+    site = set_up(layout, group=lonely)
+    found = {item.problem: item for item in find([site], layout)}
+    assert found["no-uploader"].severity is Severity.INFO
+    assert found["no-uploader"].facts == {"group": lonely}
+
+
 def test_a_clock_that_nobody_keeps_right_matters_to_who_goes_by_it(tmp_path: Path) -> None:
     plain, careful = as_configured(tmp_path), as_configured(tmp_path, "blog", verify={"newer_only": True})
     assert not list(judge(0, [careful]))
@@ -297,6 +335,18 @@ class TestLabels:
 
     def test_the_policy_says_nothing(self, site: Site) -> None:
         assert not self.compare(site, lambda _: "<<none>>")
+
+    def test_what_the_policy_says_is_asked_of_matchpathcon(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Or that nobody can be asked, on a host that has labels."""
+        programs = site.live.parent / "bin"
+        programs.mkdir()
+        monkeypatch.setenv("PATH", str(programs))
+        monkeypatch.setattr(labelling, "has_labels", lambda: True)
+        (found,) = labelling.find_labels(site, Layout())
+        assert (found.problem, found.severity) == ("label-unknown", Severity.UNKNOWN)
+        (programs / "matchpathcon").write_text('#!/bin/sh\n[ "$1 $2 $3" = "-m dir -n" ] && echo "u:r:type_of$4_t:s0"\n')
+        (programs / "matchpathcon").chmod(0o755)
+        assert labelling.type_of(labelling.ask_policy(site.live)) == f"type_of{site.live}_t"
 
     def test_the_policy_has_another_type_for_the_releases_alone(self, site: Site) -> None:
         (found,) = self.compare(site, lambda path: self.OTHER if site.releases in path.parents else self.LIVE)
