@@ -14,7 +14,7 @@ from typing import TypeVar
 from swapd.host.files import closing_descriptor, fsync_directory, is_cut_short, write_document
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, PauseRecord, Recorded, SiteState
+from swapd.model.record import UNRECORDED, Deployment, PauseRecord, Recorded, SiteState
 from swapd.model.release import SiteName
 
 REBUILT = "Move the file away: swapd then goes by what it finds on the disk."
@@ -63,7 +63,7 @@ def make_state_directories(layout: Layout, site: SiteName) -> None:
         layout.deployments(site).mkdir(mode=0o755, parents=True, exist_ok=True)
         layout.claims(site).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise Failed("cannot-record", f"{error.filename}: {error.strerror}", "Make it writable for swapd.") from error
+        raise Failed(UNRECORDED, f"{error.filename}: {error.strerror}", "Make it writable for swapd.") from error
 
 
 def read_state(layout: Layout, site: SiteName) -> SiteState:
