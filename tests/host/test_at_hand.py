@@ -16,11 +16,11 @@ USER = "nobody"
 
 @pytest.fixture(scope="module")
 def shop(web: WebHost, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """A site with a live release and a kept one, beside an empty one."""
-    site = web.new_site("shop")
-    web.new_site("blog")
-    for name in ("first", "second"):
-        assert site.deploy(pack(tmp_path_factory.mktemp(name), name).tarball).outcome == "live"
+    """A site with a live release and a kept one, which was there before; and another one, which has none."""
+    web.host.write("/var/www/shop/index.html", "by hand")
+    web.host.write("/etc/swapd/sites/blog.toml", 'live = "/var/www/blog"\n')
+    site = web.init("shop", "/var/www/shop")
+    assert site.deploy(pack(tmp_path_factory.mktemp("first"), "first").tarball).outcome == "live"
     return site
 
 
@@ -49,9 +49,8 @@ def typist(request: pytest.FixtureRequest, web: WebHost) -> Iterator[Typist]:
 
 def kept(site: Site) -> str:
     """The release that is not live."""
-    live = os.path.basename(site.web.run("readlink", "-f", site.live).strip())
-    (other,) = {path.name for path in site.web.host.path(site.releases).iterdir() if "@" in path.name} - {live}
-    return other
+    (release,) = (name for name in site.kept_releases() if name.startswith("adopted@"))
+    return release
 
 
 def test_the_tab_key_completes_real_names(typist: Typist, shop: Site) -> None:
