@@ -12,12 +12,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from swapd.completion.table import OPTIONS, VERBS
-from swapd.model.patterns import RELEASE_ID, SITE_NAME
+from swapd.model.patterns import DROPPED, RELEASE_ID, SITE_NAME
 
 # The kinds of values for which a shell has a completion of its own: it is told to use that.
 OF_THE_SHELL = ("tarball", "file", "directory", "group")
 # As in ``Layout``, which would load all that a configuration may say.
 SITES = "etc/swapd/sites"
+SPOOL = "var/spool/swapd"
 STATE = "var/lib/swapd/{site}/site.toml"
 
 Kind = str | tuple[str, ...]  # of a value: a word for it, or the choices; an empty word for an option that takes none
@@ -99,6 +100,8 @@ def _values(kind: Kind, line: _Line, begun: str, before: str) -> Iterator[str]:
         found = [(site, "") for site in _find_sites(line.root)]
     elif kind == "release" and line.arguments:
         found = _find_releases(line.root, line.arguments[0], line.verb)
+    elif kind == "dropped" and line.arguments:
+        found = [(name, "") for name in _find_dropped(line.root, line.arguments[0])]
     else:
         return
     for value, what in found:
@@ -109,6 +112,18 @@ def _values(kind: Kind, line: _Line, begun: str, before: str) -> Iterator[str]:
 def _find_sites(root: str) -> list[str]:
     names = (name.removesuffix(".toml") for name in os.listdir(os.path.join(root, SITES)) if name.endswith(".toml"))
     return sorted(filter(SITE_NAME.fullmatch, names))
+
+
+def _find_dropped(root: str, site: str) -> list[str]:
+    """The tarballs that lie in the site's drop directory, or have a marker there; none for whoever may not look."""
+    import tomllib
+
+    if not SITE_NAME.fullmatch(site):
+        return []
+    with open(os.path.join(root, SITES, f"{site}.toml"), "rb") as file:
+        incoming = tomllib.load(file).get("incoming")
+    names = os.listdir(incoming if isinstance(incoming, str) else os.path.join(root, SPOOL, site))
+    return sorted({found[1] for name in names if (found := DROPPED.fullmatch(name))})
 
 
 def _find_releases(root: str, site: str, verb: str | None) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, wait_until
 
 TAB = "\t"
 ALL = "\x1b*"  # every completion there is, into the line
@@ -69,6 +69,13 @@ def typing(command: Sequence[str], preparation: str, environment: Mapping[str, s
         typist.type(f"{preparation}\nstty columns 500; echo ready-$((41 + 1))\n", r"ready-42\r?\n[^\n]*> ")
         yield typist
     finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        os.close(terminal)
+        # It ends by itself, and so does what has become of it in another process namespace, which no kill would reach.
+        os.write(terminal, f"{CLEAR}exit\n".encode())
+        try:
+            wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "the shell has ended")
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        finally:
+            os.close(terminal)

@@ -20,7 +20,7 @@ from swapd.completion.answers import answer
 from swapd.host import records
 from swapd.model.layout import Layout
 from swapd.model.record import LiveRelease, SiteState, TreeIdentity, now
-from swapd.model.release import TARBALL_SUFFIXES, DeploymentId, ReleaseId, SiteName
+from swapd.model.release import TARBALL_SUFFIXES, DeploymentId, Outcome, ReleaseId, SiteName
 from swapd.verbs import VERBS
 from tests.support.httpd import PROJECT
 from tests.support.shells import ALL, BASH, ZSH, Typist, typing
@@ -110,6 +110,20 @@ class TestAnswers:
         assert list(ask("unpin", "shop", "")) == [OLD, BEFORE]
         assert not ask("rollback", "blog", "")
         assert not ask("rollback", "../shop", "")
+
+    def test_what_was_dropped(self, layout: Layout, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(table.VERBS, "follow", ("", ("site", "dropped"), {}))
+        (layout.spool / "shop").mkdir(parents=True)
+        beside = [f".{outcome.value}" for outcome in Outcome] + [".sha256", ".sig", ".sha256.sig"]
+        names = [f"{number}{suffix}" for number, suffix in enumerate(TARBALL_SUFFIXES)]
+        there = [f"x-{name}{beside[number]}" for number, name in enumerate(names)] + [f"y.tgz{end}" for end in beside]
+        for name in [*names, *there, *filter(None, HOSTILE), "; x.tar.gz", "$(x).tar", "rollback", "x.tar.gz\n"]:
+            (layout.spool / "shop" / name).touch()
+        wanted = [*names, *(f"x-{name}" for name in names), "y.tgz"]
+        assert list(ask("follow", "shop", "")) == sorted(wanted)
+        assert list(ask("follow", "shop", "y")) == ["y.tgz"]
+        layout.site_file("shop").write_text('incoming = "/nonexistent"')
+        assert not ask("follow", "shop", "")
 
     def test_what_the_shell_knows_best(self, ask: Ask) -> None:
         assert list(ask("deploy", "shop", "")) == [":tarball"]
