@@ -245,9 +245,8 @@ class Daemon:
             first, more = error.issues[0], len(error.issues) - 1
             others = f", and {more} more" if more else ""
             where = f"{first.file}:{first.line}" if first.line else first.file
-            self._trouble = (
-                f"bad configuration kept out, the one before stays in force: {where}{others}, see swapd check"
-            )
+            said = "the one before stays in force, see swapd check"
+            self._trouble = f"bad configuration kept out: {where}{others} ({said})"
             self._log.emit(events.configuration_refused(error.issues))
         else:
             self._trouble = ""

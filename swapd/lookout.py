@@ -114,7 +114,7 @@ class Lookout:
         """The drop directory cannot be looked at, which is said when it becomes so."""
         if not desk.lost:
             self._emit(events.drop_directory_lost(desk.site.name, str(desk.site.incoming), why))
-        desk.lost = f"its drop directory {desk.site.incoming} is lost: {why}"
+        desk.lost = f"its drop directory is lost: {why} ({desk.site.incoming})"
 
 
 def _refreshed(desk: SiteDesk, ready: list[Upload]) -> list[Upload]:
