@@ -91,6 +91,7 @@ class TestConfiguration:
             ("Table [extract]", {"reuse"}),
             ("Table [pause]", {item.name for item in fields(Pause)}),
             ("Tables [[path]]", {item.name for item in fields(LivePath)}),
+            ("Table [metrics]", {"textfile"}),
         ],
     )
     def test_every_key(self, title: str, keys: set[str]) -> None:
