@@ -238,3 +238,10 @@ def test_metrics_come_to_debian_s_node_exporter(web: WebHost, shop: Site, expect
     defaults.write_text(before)
     reload_and_wait(web, mark, journal.RELOADED)
     wait_until(lambda: not prom.exists(), "nothing stays there that nobody writes any more")
+    for command in found_of_metrics(web)["metrics-not-asked-for"]:
+        web.run("sh", "-c", command)
+    assert defaults.read_text() == asking
+    wait_until(prom.exists, "the metrics, by what check says alone")
+    defaults.write_text(before)
+    web.run("systemctl", "reload", "swapd")
+    wait_until(lambda: not prom.exists(), "the host to be as before")
