@@ -51,12 +51,17 @@ class _Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Manual pages: swapd(8), swapd.toml(5), and swapd-release(7) for who drops tarballs.",
+)
 @click.version_option(__version__, "--version", prog_name="swapd")
 @click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("/"),
+    metavar="DIR",
     help="Put every default path (/etc/swapd, /var/lib/swapd, …) below this directory.",
 )
 @click.pass_context

@@ -14,10 +14,10 @@ PACKAGE = Path(__file__).parents[2] / "swapd"
 # `packing` and `setup` are what single commands are made of.
 ROOMS = [
     {"cli", "__main__"},
-    {"verbs"},
+    {"verbs", "completion"},
     {"commands"},
     {"checks", "demo", "packing", "setup"},
-    {"daemon", "desk", "lookout", "notices"},
+    {"daemon", "desk", "lookout", "metrics", "notices"},
     {"worker"},
     {"deploy", "rollback", "recover", "retention", "adopt", "rebuild"},
     {"ledger", "answer"},
