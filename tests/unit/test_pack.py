@@ -11,32 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
 from swapd.archive import Limits, extract_archive
-from swapd.commands.pack import command
-from swapd.model.errors import Failed, Rejected, SwapdError, UsageError
+from swapd.model.errors import Failed, Rejected, UsageError
 from swapd.model.release import Compression, parse_tarball_name
 from swapd.packing.sources import commit_source, directory_source
 from swapd.packing.tarball import pack
+from tests.support.packing import WHEN, git, isolate, problem, run, succeed
 
 SUFFIXES = {"gzip": ".tar.gz", "zstd": ".tar.zst", "xz": ".tar.xz", "none": ".tar"}
 LIMITS = Limits(max_extracted=1 << 20, max_entries=1000)
-WHEN = 1_700_000_000
 
 
 @pytest.fixture(autouse=True)
 def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory to be in, and a git that reads nobody's configuration."""
-    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
-    for who in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{who}_NAME", "somebody")
-        monkeypatch.setenv(f"GIT_{who}_EMAIL", "somebody@example.org")
-        monkeypatch.setenv(f"GIT_{who}_DATE", f"{WHEN} +0000")
-    (tmp_path / "out").mkdir()
-    monkeypatch.chdir(tmp_path / "out")
+    isolate(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -61,28 +50,6 @@ def site(tmp_path: Path) -> Path:
     os.utime(site / "assets/back", (WHEN, WHEN), follow_symlinks=False)
     os.utime(site / "index.html", (WHEN + 60, WHEN + 60))
     return site
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])
-
-
-def succeed(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    if result.exception:
-        raise result.exception
-    return result.stdout
-
-
-def problem(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert isinstance(result.exception, SwapdError), result.output
-    return result.exception.problem
-
-
-def git(directory: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=directory, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 @pytest.fixture
