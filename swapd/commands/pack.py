@@ -51,9 +51,11 @@ def command(
 ) -> None:
     """Writes a tarball of DIRECTORY, or of a commit, with its digest beside it.
 
-    The same tree gives the same bytes. Every file bears one time: SOURCE_DATE_EPOCH if it is set, else the commit's,
-    else that of the newest file. What .swapdignore in the directory's (or the commit's) root names in the syntax of
-    .gitignore is left out, and so are that file, .git, .hg and .svn, and of a commit what has export-ignore.
+    The same tree gives the same bytes, if the compressor's version is the same, too; --compress none needs none. Every
+    file bears one time: SOURCE_DATE_EPOCH if it is set, else the commit's, else that of the newest file.
+
+    What .swapdignore in the directory's (or the commit's) root names in the syntax of .gitignore is left out, and so
+    are that file itself, .git, .hg and .svn, and of a commit what has export-ignore.
     """
     if (directory is None) == (ref is None):
         raise UsageError("what-to-pack", "pack takes a directory or --git REF, one of them", "Try: swapd pack .")
