@@ -105,6 +105,13 @@ def show(packed: Packed, left_out: Sequence[LeftOut]) -> None:
         click.echo(sidecar)
     for what in left_out:
         click.echo(what)
+    layout = click.get_current_context().find_object(Layout) or Layout()
+    directory = Path(os.path.realpath(packed.tarball.parent))
+    if directory.parent == Path(os.path.realpath(layout.spool)):  # as in a hook on the server
+        click.echo(
+            f"\nNow in the drop directory of {directory.name}. To see what becomes of it: swapd follow {directory.name}"
+        )
+        return
     # Sidecars first: the receiver then knows a tarball that is cut short from a whole one, and need not wait.
     sent = shlex.join(map(str, (*packed.sidecars, packed.tarball)))
-    click.echo(f"\nNext, to deploy it to a site of a host:\n\n  scp {sent} USER@HOST:{Layout().spool}/SITE/")
+    click.echo(f"\nNext, to deploy it to a site of a host:\n\n  scp {sent} USER@HOST:{layout.spool}/SITE/")
