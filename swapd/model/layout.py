@@ -60,6 +60,15 @@ class Layout:
         """Written before the first SIGSTOP, removed after the last SIGCONT."""
         return self.run / "pause.toml"
 
+    @property
+    def daemon_lock(self) -> Path:
+        """Held by the daemon as long as it runs."""
+        return self.run / "daemon.lock"
+
+    def progress(self, site: str) -> Path:
+        """How far the deployment of the site is that is under way."""
+        return self.run / f"progress-{site}.json"
+
     def site_lock(self, site: str) -> Path:
         """Held by whoever deploys to the site: the daemon's worker or a command."""
         return self.run / f"site-{site}.lock"
