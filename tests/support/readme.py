@@ -17,9 +17,25 @@ COMMENT = re.compile(r"(^|\s{2,}|\s(?=# ))#\s.*$")
 INDENT = "    "
 INLINE = re.compile(r"`([^`]+)`")
 PROGRAMS = frozenset(
-    "sudo swapd make git ssh scp sftp rsync curl ssh-keygen ssh-add ssh-keyscan sha256sum touch cp mv echo cat ls"
-    " systemctl journalctl sysctl apachectl apache2ctl a2enmod nginx adduser useradd apt apt-get dnf rpm pip pipx man"
-    " podman docker promtool killall".split()
+    (
+        *(
+            "sudo",
+            "swapd",
+            "make",
+            "git",
+            "ssh",
+            "scp",
+            "sftp",
+            "rsync",
+            "curl",
+            "ssh-keygen",
+            "ssh-add",
+            "ssh-keyscan",
+        ),
+        *("sha256sum", "touch", "cp", "mv", "echo", "cat", "ls", "man", "killall", "systemctl", "journalctl", "sysctl"),
+        *("apachectl", "apache2ctl", "a2enmod", "nginx", "promtool", "adduser", "useradd"),
+        *("apt", "apt-get", "dnf", "rpm", "pip", "pipx", "podman", "docker"),
+    )
 )
 
 
