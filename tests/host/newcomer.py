@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 
 from tests.host.machine import Host
 from tests.host.webhost import AUTHOR, SSH_CONFIG, UPLOADER, Site, WebHost
@@ -338,4 +337,4 @@ def script(holding: str) -> str:
 
 def write_script(host: Host, path: str, content: str, owner: str) -> None:
     host.write(path, content, mode=0o755)
-    host.run("chown", f"{owner}:", str(Path(path)))
+    host.run("chown", f"{owner}:", path)
