@@ -141,6 +141,12 @@ def several_releases(reader: Reader) -> None:
         reader.release(f"shop-{number}")
 
 
+def what_tar_made_is_taken(reader: Reader) -> None:
+    send = "mv shop-1.tar.gz tarred-1.tar.gz && scp -q tarred-1.tar.gz deploy@web:/var/spool/swapd/shop/"
+    marker = reader.shop.outcome_after(lambda: reader.type(send, Who.AUTHOR), "tarred-1.tar.gz")
+    assert marker.outcome == "live", marker.content
+
+
 def later_release_live(reader: Reader) -> None:
     reader.type("swapd rollback shop shop-42", Who.ROOT)
 
@@ -165,8 +171,6 @@ def signed_rollback_heeded(reader: Reader) -> None:
     """The control file and its signature, at a site that asks for one; and the site as it was."""
     reader.host.write(SIGNERS, f"alice@example.com {reader.web.run('cat', f'{KEY}.pub')}")
     reader.configure('[verify]\nrequire = "signature"')
-    reader.type(f"echo {reader.ids['shop-42']} {reader.ids['shop-41']} > rollback", Who.AUTHOR)
-    reader.type("rm rollback.sig && ssh-keygen -q -Y sign -n swapd -f ~/.ssh/id_ed25519 rollback", Who.AUTHOR)
     send = "scp -q rollback.sig rollback deploy@web:/var/spool/swapd/shop/"
     marker = reader.shop.outcome_after(lambda: reader.type(send, Who.AUTHOR), "rollback")
     assert marker.outcome == "live", marker.content
@@ -248,6 +252,7 @@ STEPS: dict[str, Step | LeftOut] = {
     "sudo adduser deploy swapd": Step(Who.ROOT),
     "swapd pack ./public --name shop-1": Step(Who.AUTHOR),
     "scp shop-1.tar.gz* deploy@web:/var/spool/swapd/shop/": Step(Who.AUTHOR, drops="shop-1.tar.gz"),
+    "tar czf shop-1.tar.gz public": Step(Who.AUTHOR, after=what_tar_made_is_taken),
     "ssh deploy@web ls /var/spool/swapd/shop": Step(Who.AUTHOR),
     "systemctl status swapd": Step(Who.USER),
     "swapd status shop": Step(Who.USER),

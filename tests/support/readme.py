@@ -32,7 +32,7 @@ PROGRAMS = frozenset(
             "ssh-add",
             "ssh-keyscan",
         ),
-        *("sha256sum", "touch", "cp", "mv", "echo", "cat", "ls", "man", "killall", "systemctl", "journalctl", "sysctl"),
+        *("sha256sum", "touch", "cp", "mv", "echo", "cat", "ls", "tar", "man", "killall", "systemctl", "journalctl", "sysctl"),
         *("apachectl", "apache2ctl", "a2enmod", "nginx", "promtool", "adduser", "useradd"),
         *("apt", "apt-get", "dnf", "rpm", "pip", "pipx", "podman", "docker"),
     )
