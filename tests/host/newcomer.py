@@ -143,7 +143,7 @@ def several_releases(reader: Reader) -> None:
 
 
 def has(made_by: str) -> Callable[[Reader], None]:
-    """What the README takes for granted on the server, by the command of root that makes it."""
+    """What the README takes for granted on the server, by the command of root that makes it so."""
 
     def make(reader: Reader) -> None:
         reader.type(made_by, Who.ROOT)
@@ -268,7 +268,7 @@ STEPS: dict[str, Step | LeftOut] = {
     "touch rollback@shop-41; scp rollback@shop-41 deploy@web:/var/spool/swapd/shop/": Step(
         Who.AUTHOR, after=is_live("shop-41"), drops="rollback@shop-41"
     ),
-    "echo 'shop-42@9f86d081884c' > rollback": Step(Who.AUTHOR, later_release_live),
+    "echo 'shop-42@9f86d081884c' > rollback": Step(Who.AUTHOR, has("swapd rollback shop shop-42")),
     "ssh-keygen -Y sign -n swapd -f ~/.ssh/id_ed25519 rollback": Step(Who.AUTHOR, after=signed_rollback_heeded),
     # Who may deploy
     "swapd pack ./public --name shop-2 --sign ~/.ssh/id_ed25519": Step(Who.AUTHOR),
