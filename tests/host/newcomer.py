@@ -211,13 +211,13 @@ def releases_to_prune(reader: Reader) -> None:
     inside = f"--working-directory={LIVE}.releases/{reader.ids['shop-39']}"
     reader.host.run("systemd-run", "--quiet", "--unit=sitting", inside, "/usr/local/bin/cron", "infinity")
     path = reader.host.path(SITE_FILE)
-    path.write_text(path.read_text().replace("keep = 9", "keep = 1"))
+    path.write_text(path.read_text().replace("keep = 9", "keep = 2"))
 
 
 def after_pruning(reader: Reader) -> None:
     reader.host.run("systemctl", "stop", "sitting")
     path = reader.host.path(SITE_FILE)
-    path.write_text(path.read_text().replace("keep = 1", "keep = 9"))
+    path.write_text(path.read_text().replace("keep = 2", "keep = 9"))
 
 
 def include_route(reader: Reader) -> None:
