@@ -27,7 +27,7 @@ from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import ConfigurationError, Failed
 from swapd.model.layout import Layout
-from swapd.model.record import now
+from swapd.model.record import UNRECORDED, now
 from swapd.model.release import Fingerprint, Outcome, SiteName, Upload, printable
 from swapd.model.status import status_line
 from swapd.recover import resume
@@ -285,6 +285,7 @@ class Daemon:
             claimed = Fingerprint(*report["fingerprint"]) if report["fingerprint"] else upload.fingerprint
             desk.arrivals.answer(replace(upload, fingerprint=claimed))
             desk.note_needed(upload, report["needed"])
+            desk.is_unrecorded |= report["problem"] == UNRECORDED
             # Its worker has said more; and should an upload of this name come again, it is said anew that it waits.
             with contextlib.suppress(OSError):
                 desk.notices.write(desk.site, desk.arrivals, upload.file_name)

@@ -22,7 +22,7 @@ from swapd.host.routes import is_route_lost
 from swapd.model.config import Queue, Site
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, Kind, LiveRelease
+from swapd.model.record import UNRECORDED, Deployment, Kind, LiveRelease
 from swapd.model.release import DeploymentId, Outcome, ReleaseId, SiteName, Stage, Upload, recorded_name
 from swapd.model.room import RoomNeeded
 from swapd.model.status import SiteStatus
@@ -53,6 +53,7 @@ class SiteDesk:
         self.must_recover = False
         self.is_recovering = False
         self._deployments_mtime = 0
+        self.is_unrecorded = False  # some upload failed because its deployment could not be written down
         self._is_unfinished = False  # some deployment, when its record was looked for last
         self._unread = ""  # why the records cannot be read
         self.find_crashed()
@@ -122,16 +123,19 @@ class SiteDesk:
     def retry_where_mended(self) -> bool:
         """Has done what could not be written when its deployment ended, once it can be; whether so.
 
-        That are records, and markers. A deployment that failed, and whose record could not be written, is made again.
+        That are records, and markers. A deployment that failed because it could not be written down is made again,
+        whoever has written it down since.
         """
         kept = []
         with contextlib.suppress(Failed):
             kept = records.read_kept_deployments(self._layout, self.site.name)
-        place = self._layout.deployments(self.site.name) if kept else self.site.incoming
-        if not (kept or self._is_unfinished) or self.worker is not None or not is_writable(place):
+        is_owed = bool(kept) or self._is_unfinished
+        place = self._layout.deployments(self.site.name) if kept or self.is_unrecorded else self.site.incoming
+        if not (is_owed or self.is_unrecorded) or self.worker is not None or not is_writable(place):
             return False
-        self._retry(kept)
-        self.must_recover = True
+        self._retry(item for item in _answered(self._layout, self.site.name) if item.problem == UNRECORDED)
+        self.is_unrecorded = False
+        self.must_recover |= is_owed
         return True
 
     def find_leftovers(self) -> None:

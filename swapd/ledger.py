@@ -17,6 +17,7 @@ from swapd.model.control import RollbackRequest
 from swapd.model.errors import Failed, NotComplete, Rejected, SwapdError
 from swapd.model.record import (
     SUPERSEDED,
+    UNRECORDED,
     Deployment,
     Kind,
     LiveRelease,
@@ -196,7 +197,7 @@ class Ledger:
             records.write_deployment(self.context.layout, self.deployment)
         except OSError as error:
             raise Failed(
-                "cannot-record",
+                UNRECORDED,
                 f"{self.context.layout.deployments(self.site.name)}: {error.strerror}",
                 "Nothing is swapped that is not written down first: make that directory writable and make room; what "
                 "was dropped is then taken up again by itself. The live release and the upload are untouched.",

@@ -126,6 +126,7 @@ class Worker:
                 reason=deployment.reason,
                 is_retried=is_retried(deployment),
                 fingerprint=_numbers(deployment.fingerprint) if deployment.fingerprint else None,
+                problem=deployment.problem,
                 needed=asdict(deployment.needed) if deployment.needed else None,
                 sweeps=bool(find_leftovers(self._site)),
             )

@@ -42,6 +42,7 @@ def command(layout: Layout, site: str, file: str, deployment: str, patience: flo
     FILE is the name of a tarball in the drop directory. Without it, that is what was dropped last; else what ended
     within the last minute; else what comes next. So this is a deployment with an answer:
 
+    \b
       scp shop-42.tar.gz* web:/var/spool/swapd/shop/ && ssh web swapd follow shop
 
     Ends with 0 when it is live, or was already; 3 when the tarball was rejected, 1 when this host could not deploy it
@@ -86,9 +87,10 @@ def _follow(pursuit: Pursuit, screen: Screen, patience: float) -> ExitStatus:
         elif gone_since is None:
             gone_since = present
             screen.warn(describe_absence(pursuit.layout))
-        elif present - gone_since >= ABSENCE:
+        is_late = bool(patience) and present - moved >= patience
+        if gone_since is not None and (is_late or present - gone_since >= ABSENCE):
             raise _explain_absence(pursuit)
-        if patience and present - moved >= patience:
+        if is_late:
             raise _explain_patience(pursuit, state, patience)
         time.sleep(LOOK)
 
@@ -105,7 +107,7 @@ def _explain_absence(pursuit: Pursuit) -> Failed:
     what = pursuit.file_name or "what you drop"
     return Failed(
         "daemon-down",
-        f"{pursuit.site.name}: swapd has not come back within {ABSENCE:g} s, so {what} has no outcome",
+        f"{pursuit.site.name}: swapd still does not run, so {what} has no outcome",
         "The live release is as it was, and nothing that was dropped is lost: it is taken up when swapd runs again.",
     )
 
@@ -115,7 +117,7 @@ def _explain_patience(pursuit: Pursuit, state: State, patience: float) -> Busy:
     site, incoming = pursuit.site.name, pursuit.site.incoming
     match state:
         case Waits():
-            what = f"{state.upload.file_name}: {state.upload.reason}"
+            what = f"{state.upload.file_name}: {state.reason}"
             hint = f"It stays in {incoming} and is deployed once it is complete; follow it again, or see swapd status."
         case Goes() | Again():
             what = f"{pursuit.file_name} was cut short and is not taken up again"

@@ -40,7 +40,7 @@ class Paper:
 
     def line(self, text: str, style: str = "", indent: int = 0, label: str = "") -> None:
         """A text, whose further lines, where it has to be broken, are indented. The label stands in the indentation."""
-        begin = f"{label:<{indent}}"
+        begin = f"{label:<{indent}}" if label else ""
         for number, part in enumerate(self._break(printable(text, LIMIT), indent)):
             self._print([(begin if number == 0 else " " * indent, ""), (part, style)])
 

@@ -50,12 +50,12 @@ class Screen(Protocol):
 def describe(state: State, pursuit: Pursuit) -> str:
     """How it stands, in words that stay the same until that has changed."""
     match state:
-        case Waits(upload, behind):
+        case Waits(upload, reason, behind):
             while_ = f"; {behind.release or behind.file_name} is under way" if behind else ""
-            return f"{upload.file_name}: {upload.reason}, since {describe_time(upload.since, now())}{while_}"
+            return f"{upload.file_name}: {reason}, since {describe_time(upload.since, now())}{while_}"
         case Goes(file_name, record, progress):
             if progress is None:
-                return f"{file_name} was under way when its process ended; the next start of swapd goes on with it"
+                return f"{file_name} was under way when its process ended; swapd sees to it"
             return f"{progress.release or file_name}: {progress.stage.value}"
         case Again(record):
             return f"{record.file_name}: {record.reason}; it is taken up again"
@@ -158,8 +158,8 @@ class JsonLines:
 
     def show(self, state: State, pursuit: Pursuit) -> None:
         match state:
-            case Waits(upload, _):
-                self._tell("waiting", waiting=describe_waiting(upload))
+            case Waits(upload, reason):
+                self._tell("waiting", waiting=describe_waiting(upload, reason))
             case Goes(_, record, progress):
                 deployment = record.id if record else None
                 self._tell("progress", deployment=deployment, progress=describe_progress(_rounded(progress)))
@@ -173,7 +173,7 @@ class JsonLines:
                 pass  # an error, which is told as such
 
     def warn(self, message: str) -> None:
-        self._tell("warning", message=message)
+        self._print("warning", message=message)
 
     def fail(self, error: SwapdError) -> None:
         self._tell("error", problem=error.problem, message=error.message, hint=error.hint or None)
@@ -184,9 +184,12 @@ class JsonLines:
     def _tell(self, event: str, **more: object) -> None:
         if self._said != (event, more):
             self._said = (event, more)
-            time_ = describe_instant(now())
-            print_document({"event": event, "site": self._site.name, "time": time_, **more}, is_line=True)
-            sys.stdout.flush()
+            self._print(event, **more)
+
+    def _print(self, event: str, **more: object) -> None:
+        time_ = describe_instant(now())
+        print_document({"event": event, "site": self._site.name, "time": time_, **more}, is_line=True)
+        sys.stdout.flush()
 
 
 def _rounded(progress: Progress | None) -> Progress | None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from swapd.host.files import closing_descriptor, fsync_directory, is_cut_short, write_document
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, PauseRecord, Recorded, SiteState
+from swapd.model.record import UNRECORDED, Deployment, PauseRecord, Recorded, SiteState
 from swapd.model.release import SiteName
 
 REBUILT = "Move the file away: swapd then goes by what it finds on the disk."
@@ -64,7 +64,7 @@ def make_state_directories(layout: Layout, site: SiteName) -> None:
         layout.deployments(site).mkdir(mode=0o755, parents=True, exist_ok=True)
         layout.claims(site).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise Failed("cannot-record", f"{error.filename}: {error.strerror}", "Make it writable for swapd.") from error
+        raise Failed(UNRECORDED, f"{error.filename}: {error.strerror}", "Make it writable for swapd.") from error
 
 
 def read_state(layout: Layout, site: SiteName) -> SiteState:
@@ -180,6 +180,7 @@ class DeploymentsReader:
         self._site = site
         self._read_at = 0  # of time.time_ns()
         self._known: dict[str, tuple[tuple[int, int], Deployment | None]] = {}
+        self._found: list[Deployment] = []
 
     def read(self) -> list[Deployment]:
         """As ``read_deployments``."""
@@ -192,8 +193,9 @@ class DeploymentsReader:
                     state = (status.st_ino, status.st_mtime_ns)
                     before = known.get(path)
                     self._known[path] = before if before and before[0] == state else (state, _find_deployment(path))
-        found = [deployment for _, deployment in self._known.values() if deployment is not None]
-        return sorted(found, key=lambda deployment: deployment.started, reverse=True)
+            found = [deployment for _, deployment in self._known.values() if deployment is not None]
+            self._found = sorted(found, key=lambda deployment: deployment.started, reverse=True)
+        return self._found
 
     def _has_changed(self) -> bool:
         """Each record is renamed to its place, so the directory tells; of one tick of the clock, only later."""

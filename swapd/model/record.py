@@ -30,6 +30,7 @@ from swapd.model.room import RoomNeeded
 
 VERSION = 1
 SUPERSEDED = "superseded"  # the problem of an upload that was passed over
+UNRECORDED = "cannot-record"  # that of one whose deployment could not be written down
 
 
 def now() -> datetime:

@@ -64,7 +64,6 @@ def cut_at_every_step(
 def test_power_cut_at_every_step(case: tuple[str, str], tmp_path: Path) -> None:
     disk = Disk(tmp_path)
     world, cuts = cut_at_every_step(disk, case)
-    world.may_tell_twice = True  # the note that it was told goes with the power; better twice than never
     allowed = {"old", "new", "nothing"} if case[0] == "rename" else {"old", "new"}  # nothing between two renames
     failures = []
     for number, cut in enumerate(cuts, start=1):

@@ -14,7 +14,7 @@ from swapd.desk import SiteDesk
 from swapd.host import records
 from swapd.host.files import fingerprint
 from swapd.model.layout import Layout
-from swapd.model.record import Deployment, now
+from swapd.model.record import UNRECORDED, Deployment, now
 from swapd.model.release import DeploymentId, Outcome, Upload
 from swapd.model.room import RoomNeeded
 from swapd.stages.arrive import scan
@@ -114,3 +114,20 @@ def test_what_was_changed_since_is_taken_up_in_any_case(shop: Shop) -> None:
     shop.end(Outcome.REJECTED, "digest-mismatch")
     (shop.site.incoming / NAME).write_text("other content")
     assert shop.takes_up(shop.desk())
+
+
+def test_what_could_not_be_written_down_is_taken_up_again_whoever_wrote_it_down_since(shop: Shop) -> None:
+    """A recovery that came right after the disk was mended, say."""
+    desk = shop.desk()
+    (upload,) = shop.ready(desk)
+    desk.is_unrecorded = True
+    shop.end(Outcome.FAILED, UNRECORDED)
+    desk.arrivals.answer(upload)
+    assert not shop.takes_up(desk)
+    assert desk.retry_where_mended()
+    assert shop.takes_up(desk)
+    # It fails otherwise now, and once is enough.
+    shop.end(Outcome.FAILED, "quota-exceeded")
+    desk.arrivals.answer(upload)
+    assert not desk.retry_where_mended()
+    assert not shop.takes_up(desk)
