@@ -124,6 +124,7 @@ def read_inline(text: str) -> Iterator[Typed]:
 def shape(line: str) -> re.Pattern[str]:
     """What a line of real output has to look like: as this one of the README, with figures and ids of its own."""
     pattern = re.escape(" ".join(line.split()))
+    pattern = re.sub(r"-\d+@[0-9a-f]{12}", r"-\\d+@[0-9a-f]{12}", pattern)
     pattern = re.sub(r"@[0-9a-f]{12}", "@[0-9a-f]{12}", pattern)
     pattern = re.sub(r"\d[\d.,:\\]*\\ (?:µs|ms|s|min|h)\b", r"[\\d.]+ (?:µs|ms|s|min|h)", pattern)
     pattern = re.sub(r"(?<![\[{\w-])\d+(?:\\?[.:]\d+)*", r"\\d+(?:[.:]\\d+)*", pattern)
