@@ -138,7 +138,7 @@ def begin(web: WebHost) -> Reader:
 
 def several_releases(reader: Reader) -> None:
     reader.configure("keep = 9")
-    for number in (39, 41, 42):
+    for number in (38, 39, 41, 42):
         reader.release(f"shop-{number}")
 
 
@@ -204,9 +204,9 @@ def every_signer_may(reader: Reader) -> None:
 
 
 def releases_to_prune(reader: Reader) -> None:
-    """As in the README's output, by other numbers: one is live, one was before it, cron sits in one, one is past keep."""
+    """As in the README's output, but for the numbers: cron sits in a release past ``keep``, and there is another one."""
     reader.host.run("install", "/bin/sleep", "/usr/local/bin/cron")
-    inside = f"--working-directory={LIVE}.releases/{reader.ids['shop-39']}"
+    inside = f"--working-directory={LIVE}.releases/{reader.ids['shop-38']}"
     reader.host.run("systemd-run", "--quiet", "--unit=sitting", inside, "/usr/local/bin/cron", "infinity")
     path = reader.host.path(SITE_FILE)
     path.write_text(path.read_text().replace("keep = 9", "keep = 2"))
