@@ -43,6 +43,7 @@ ELSEWHERE = {
     "route-outdated": "unit/test_route_in_force.py",
     "route-unknown": "host/test_pinned.py",
     "route-unreadable": "unit/test_route_in_force.py",
+    "sandbox-differs": "host/test_pinned.py",
     "sandbox-unseen": "host/test_check.py",
     "signers-unseen": "host/test_check.py",
     "volatile-filesystem": "pipeline/test_odd_filesystems.py",
