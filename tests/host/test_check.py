@@ -106,6 +106,7 @@ CASES = [
 @pytest.fixture(scope="module")
 def shop(web: WebHost, tmp_path_factory: pytest.TempPathFactory) -> Site:
     site = web.new_site("shop")
+    web.add_vhost("home", f"/home/{UPLOADER}/site")
     web.init("home", f"/home/{UPLOADER}/site")
     assert site.deploy(pack(tmp_path_factory.mktemp("first"), "first").tarball).outcome == "live"
     return site
