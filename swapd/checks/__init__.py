@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from swapd.checks.clock import find_synchronisation, find_times_to_come
 from swapd.checks.labelling import find_labels
+from swapd.checks.metrics import find_metrics
 from swapd.checks.places import find_exposed, find_exposed_host, find_incoming, find_owners
 from swapd.checks.programs import find_decompressors
 from swapd.checks.room import find_room, find_room_for_uploads
@@ -22,7 +23,7 @@ from swapd.checks.sandbox import find_sandbox
 from swapd.checks.signing import find_signers
 from swapd.checks.standing import find_changes, find_held
 from swapd.checks.swapping import find_strategies, find_volatile
-from swapd.checks.unit import find_unit, find_users_socket
+from swapd.checks.unit import find_edited, find_unit, find_users_socket
 from swapd.checks.web import WEB_CHECKS, WEB_HOST_CHECKS
 from swapd.model.config import Site
 from swapd.model.errors import SwapdError
@@ -50,12 +51,14 @@ CHECKS: tuple[Check, ...] = (
 HOST_CHECKS: tuple[HostCheck, ...] = (
     find_unit,
     find_users_socket,
+    find_edited,
     find_sandbox,
     find_exposed_host,
     find_room_for_uploads,
     find_decompressors,
     find_synchronisation,
     *WEB_HOST_CHECKS,
+    find_metrics,
 )
 
 

@@ -129,11 +129,10 @@ def test_the_line_that_it_names_gives_each_request_one_release(
     configuration.write_text(text.replace(root, f"{root}    {line}\n"))
     web.run("systemctl", "reload", "apache2")
     shop = Site(web, "shop", LIVE["shop"])
-    for number in (2, 3):
-        packed = pack_public(tmp_path, f"shop-{number}")
-        marker = shop.deploy(packed.tarball)
-        assert marker.outcome == "live", marker.content
-        assert fetch(web, "shop", "index.html") == (packed.tree / "public/index.html").read_text()
+    packed = pack_public(tmp_path, "shop-2")
+    marker = shop.deploy(packed.tarball)
+    assert marker.outcome == "live", marker.content
+    assert fetch(web, "shop", "index.html") == (packed.tree / "public/index.html").read_text()
     assert "nothing was paused" in marker["reason"]
 
 

@@ -98,8 +98,8 @@ def test_what_many_things_are_in_is_no_live_path(root: str) -> None:
 
 
 def test_what_another_site_is_in_is_no_live_path(tmp_path: Path) -> None:
-    assert find_live(tmp_path / "web", [tmp_path / "other"]) == tmp_path / "web"
-    assert find_live(tmp_path / "web", [tmp_path.parent / "other"]) == tmp_path
+    assert find_live(tmp_path / "web") == tmp_path
+    assert find_live(tmp_path / "web", {tmp_path}) == tmp_path / "web"
 
 
 @pytest.mark.parametrize(
@@ -164,12 +164,16 @@ class TestProposals:
             host("ServerName main.test; DocumentRoot /var/www")
             + host("ServerName shop.test; DocumentRoot /var/www/shop")
             + host(f"DocumentRoot {tmp_path}/html")
-            + host(f"ServerName blog.test; DocumentRoot {tmp_path}/html/blog"),
+            + host(f"ServerName blog.test; DocumentRoot {tmp_path}/html/blog")
+            + host(f"ServerName one.test; DocumentRoot {tmp_path}/many/public")
+            + host(f"ServerName two.test; DocumentRoot {tmp_path}/many/web"),
         )
         found, left_out = find(tmp_path)
         assert {name: str(proposal.live) for name, proposal in found.items()} == {
             "shop": "/var/www/shop",
             "blog": f"{tmp_path}/html/blog",
+            "one": f"{tmp_path}/many/public",
+            "two": f"{tmp_path}/many/web",
         }
         assert left_out == ["/var/www has other sites in it", f"{tmp_path}/html has other sites in it"]
         found, left_out = find(tmp_path, make_site(tmp_path, "b", live=f"{tmp_path}/html/blog/inner"))
