@@ -52,6 +52,7 @@ ELSEWHERE = {
     "route-outdated": "unit/test_route_in_force.py",
     "route-unknown": "host/test_pinned.py",
     "route-unreadable": "unit/test_route_in_force.py",
+    "sandbox-differs": "host/test_pinned.py",
     "sandbox-unseen": "host/test_check.py",
     "server-configuration-broken": "host/test_check_web.py",
     "servers-not-asked": "host/test_check_web.py",
