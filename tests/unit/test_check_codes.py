@@ -43,6 +43,7 @@ ELSEWHERE = {
     "opcache-looks": "host/test_check_web.py",
     "opcache-room": "host/test_check_web.py",
     "past-keep": "host/test_retention.py",
+    "php-not-asked": "host/test_check_web.py",
     "pause-not-tried": "host/test_check_web.py",
     "route-astray": "host/test_pinned.py",
     "route-changed": "unit/test_route_in_force.py",
