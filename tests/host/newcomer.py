@@ -204,7 +204,7 @@ def every_signer_may(reader: Reader) -> None:
 
 
 def releases_to_prune(reader: Reader) -> None:
-    """As in the README's output, but for the numbers: cron sits in a release past ``keep``, and there is another one."""
+    """As in the README's output, but for the numbers: two releases are past ``keep``, and cron sits in one."""
     reader.host.run("install", "/bin/sleep", "/usr/local/bin/cron")
     inside = f"--working-directory={LIVE}.releases/{reader.ids['shop-38']}"
     reader.host.run("systemd-run", "--quiet", "--unit=sitting", inside, "/usr/local/bin/cron", "infinity")

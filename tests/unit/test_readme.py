@@ -24,6 +24,32 @@ FORM = re.compile(rf"swapd( --root DIR …)?(?: (?P<verb>[a-z]+))?(?P<rest>{WORD
 IN_FENCES = {"sh", "toml", "yaml"}
 
 
+EXAMPLE = """
+Text with `swapd check` in it, `a file`, and what is `sudo make
+install` over two lines.
+
+    swapd pack .          # a comment
+    $ swapd status shop   # another
+    shop  /var/www/shop
+
+    echo '#1' > file
+
+```sh
+swapd deploy
+```
+
+Then `scp a b`.
+"""
+
+
+def test_what_is_typed_is_found_with_its_output() -> None:
+    typed = [typed for block in read_blocks(EXAMPLE) if not block.language for typed in read_typed(block)]
+    assert [typed.command for typed in typed] == ["swapd pack .", "swapd status shop", "echo '#1' > file"]
+    assert [typed.output for typed in typed] == [(), ("shop  /var/www/shop",), ()]
+    assert [EXAMPLE.splitlines()[one.line - 1].lstrip(" $").startswith(one.command) for one in typed] == [True] * 3
+    assert [typed.command for typed in read_inline(EXAMPLE)] == ["swapd check", "sudo make install", "scp a b"]
+
+
 def known(command: str) -> bool:
     return command in STEPS or FORM.fullmatch(command) is not None
 
