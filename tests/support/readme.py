@@ -129,5 +129,6 @@ def shape(line: str) -> re.Pattern[str]:
     pattern = re.sub(r"-\d+@[0-9a-f]{12}", r"-\\d+@[0-9a-f]{12}", pattern)
     pattern = re.sub(r"@[0-9a-f]{12}", "@[0-9a-f]{12}", pattern)
     pattern = re.sub(r"\d[\d.,:\\]*\\ (?:µs|ms|s|min|h)\b", r"[\\d.]+ (?:µs|ms|s|min|h)", pattern)
+    pattern = re.sub(r"\\\((exchange|symlink|rename|pinned)\\\)", r"\\((?:exchange|symlink|rename|pinned)\\)", pattern)
     pattern = re.sub(r"(?<![\[{\w-])\d+(?:\\?[.:]\d+)*", r"\\d+(?:[.:]\\d+)*", pattern)
     return re.compile(pattern.replace(r"\ ", r"\s+"))

@@ -8,7 +8,7 @@ import subprocess
 import click
 import pytest
 
-from swapd.model.config_parser import Source, parse_site
+from swapd.model.config_parser import Source, parse_sites
 from swapd.model.layout import Layout
 from swapd.verbs import VERBS, swapd
 from tests.host.newcomer import STEPS, LeftOut
@@ -21,7 +21,7 @@ INLINE = list(read_inline(TEXT))
 # A form of a command, such as `swapd rollback SITE [RELEASE]`, or its bare name where the text speaks of it.
 WORD = r"(?: \[?[A-Z]+\]?| --[a-z-]+(?: [A-Z]+)?| …)"
 FORM = re.compile(rf"swapd( --root DIR …)?(?: (?P<verb>[a-z]+))?(?P<rest>{WORD}*)")
-IN_FENCES = {"sh", "toml", "yaml"}
+IN_FENCES = {"sh", "toml", "yaml", "promql"}  # the last is for tests/host/test_unit.py
 
 
 EXAMPLE = """
@@ -112,7 +112,9 @@ def test_the_configuration_that_it_shows_is_good() -> None:
     documents = [block for block in BLOCKS if block.language == "toml"]
     assert documents
     for block in documents:
-        parse_site("shop", Source(README.name, block.text), None, Layout())
+        source = Source(README.name, block.text)
+        sites, defaults = ({"shop": source}, None) if "live = " in block.text else ({}, source)
+        parse_sites(sites, defaults, Layout())
 
 
 def test_its_scripts_are_good_shell() -> None:
