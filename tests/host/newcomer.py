@@ -256,7 +256,7 @@ STEPS: dict[str, Step | Sequence[Step] | LeftOut] = {
     "sudo adduser git swapd": Step(Who.ROOT, before=has("useradd git")),
     "git push": LeftOut("tests/host/test_readme.py does it with the README's hook"),
     "ssh-keyscan web": Step(Who.AUTHOR),
-    "scp shop-1.tar.gz deploy@web:/shop/": LeftOut("tests/host/test_proposed.py does it, as such a user"),
+    "scp shop-1.tar.gz deploy@web:/shop/": LeftOut("tests/host/test_init.py does it, as such a user"),
     "sh deploy.sh": LeftOut("tests/host/test_readme.py runs the block"),
     "pipx install ./swapd-*.whl": LeftOut("make wheel-check installs that wheel"),
     "pip install ./swapd-*.whl": LeftOut("make wheel-check installs that wheel"),
