@@ -203,13 +203,14 @@ class Daemon:
         """The watchdog's ping, once the watch is known to work."""
         self._check_at = present + (self._notifier.watchdog_interval() or lookout.RESCAN)
         self._lookout.check()
-        if not self._log.report_losses():  # which may be a worker's, or a command's
-            self._check_at = min(self._check_at, present + LOSSES_AGAIN)
+        self._log.report_losses()  # which may be a worker's, or a command's
         self._presence.renew()
         self._notifier.ping()
 
     def _tell(self) -> None:
         lost = self._log.lost
+        if lost:
+            self._check_at = min(self._check_at, time.monotonic() + LOSSES_AGAIN)
         unheard = f"the journal takes no records ({lost} lost), swapd history has them" if lost else ""
         self._tell_metrics()
         trouble = "; ".join(filter(None, (self._trouble, self._not_resumed, unheard, self._metrics.trouble)))
