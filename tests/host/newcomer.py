@@ -217,6 +217,7 @@ def after_pruning(reader: Reader) -> None:
     reader.host.run("systemctl", "stop", "sitting")
     path = reader.host.path(SITE_FILE)
     path.write_text(path.read_text().replace("keep = 2", "keep = 9"))
+    reader.web.run("systemctl", "reload", "swapd")
 
 
 def include_route(reader: Reader) -> None:
