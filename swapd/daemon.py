@@ -17,24 +17,26 @@ from typing import Any
 from swapd import __version__, lookout
 from swapd.context import Context
 from swapd.desk import SiteDesk
-from swapd.host.configuration import read_sites
+from swapd.host.configuration import read_metrics_file, read_sites
 from swapd.host.eventlog import EventLog
 from swapd.host.notify import Notifier
 from swapd.host.presence import Presence
 from swapd.host.resume import resume_for_stopped
 from swapd.lookout import Lookout
+from swapd.metrics import Metrics
 from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import ConfigurationError, Failed
 from swapd.model.layout import Layout
 from swapd.model.record import UNRECORDED, now
-from swapd.model.release import Fingerprint, Outcome, SiteName, Upload, printable
+from swapd.model.release import Fingerprint, Outcome, SiteName, Upload
 from swapd.model.status import status_line
 from swapd.recover import resume
 
 log = logging.getLogger(__name__)
 
 RESTART_DELAY = 2.0  # seconds before a worker that died is started again
+LOSSES_AGAIN = 2.0  # seconds between two attempts to tell a journal that takes nothing how much it has missed
 STOP_PATIENCE = 45.0  # seconds that a worker may take to end its deployment when we stop; the unit allows 60
 
 
@@ -56,7 +58,9 @@ class Daemon:
         self._desks: dict[SiteName, SiteDesk] = {}
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._lookout = Lookout(self._log.emit)
+        self._metrics = Metrics(layout, self._log.emit)
         self._set_sites(read_sites(layout))
+        self._metrics.configure(read_metrics_file(layout))
 
     def _set_sites(self, sites: dict[SiteName, Site]) -> None:
         desks = {}
@@ -91,6 +95,7 @@ class Daemon:
             while not self._is_stopping:
                 self._turn()
             self._stop()
+            self._tell_metrics(is_up=False)
         finally:
             signal.set_wakeup_fd(-1)
             self._lookout.close()
@@ -188,7 +193,7 @@ class Daemon:
         if any(desk.notices.are_due for desk in self._desks.values()):
             return 0.0
         present = time.monotonic()
-        waits = [desk.looks_at - present for desk in self._desks.values()]
+        waits = [self._metrics.wakes_at - present, *(desk.looks_at - present for desk in self._desks.values())]
         waits += [
             d.not_before - present for d in self._desks.values() if d.worker is None and (d.queue or d.must_recover)
         ]
@@ -198,11 +203,22 @@ class Daemon:
         """The watchdog's ping, once the watch is known to work."""
         self._check_at = present + (self._notifier.watchdog_interval() or lookout.RESCAN)
         self._lookout.check()
+        self._log.report_losses()  # which may be a worker's, or a command's
         self._presence.renew()
         self._notifier.ping()
 
     def _tell(self) -> None:
-        self._notifier.status(status_line([desk.status() for desk in self._desks.values()], now(), self._trouble))
+        lost = self._log.lost
+        if lost:
+            self._check_at = min(self._check_at, time.monotonic() + LOSSES_AGAIN)
+        unheard = f"the journal takes no records ({lost} lost), swapd history has them" if lost else ""
+        self._tell_metrics()
+        trouble = "; ".join(filter(None, (self._trouble, self._not_resumed, unheard, self._metrics.trouble)))
+        self._notifier.status(status_line([desk.status() for desk in self._desks.values()], now(), trouble))
+
+    def _tell_metrics(self, *, is_up: bool = True) -> None:
+        is_valid, lost = not self._trouble, self._log.lost
+        self._metrics.tell(self._desks.values(), is_configuration_valid=is_valid, unheard=lost, is_up=is_up)
 
     def _wait(self, patience: float) -> None:
         for key, _ in self._selector.select(patience):
@@ -228,10 +244,14 @@ class Daemon:
         self._notifier.reloading()
         try:
             self._set_sites(read_sites(self._layout))
+            self._metrics.configure(read_metrics_file(self._layout))
         except ConfigurationError as error:
-            what = "1 error" if len(error.issues) == 1 else f"{len(error.issues)} errors"
-            self._trouble = f"bad configuration, the one before stays in force ({what}, see swapd check)"
-            self._log.emit(events.configuration_refused(str(error)))
+            first, more = error.issues[0], len(error.issues) - 1
+            others = f", and {more} more" if more else ""
+            where = f"{first.file}:{first.line}" if first.line else first.file
+            said = "the one before stays in force, see swapd check"
+            self._trouble = f"bad configuration kept out: {where}{others} ({said})"
+            self._log.emit(events.configuration_refused(error.issues))
         else:
             self._trouble = ""
             for desk in self._desks.values():
@@ -278,7 +298,7 @@ class Daemon:
 
     @staticmethod
     def _take_outcome(desk: SiteDesk, upload: Upload, report: dict[str, Any]) -> None:
-        desk.hear_outcome(Outcome(report["outcome"]), report["release"])
+        desk.hear_outcome(upload, Outcome(report["outcome"]), report["release"], report["reason"])
         if not report["is_retried"]:
             # Also what went live: should its file not be removable, it is not deployed for ever. And as it was claimed,
             # which may be later than it was seen.
@@ -289,8 +309,7 @@ class Daemon:
             # Its worker has said more; and should an upload of this name come again, it is said anew that it waits.
             with contextlib.suppress(OSError):
                 desk.notices.write(desk.site, desk.arrivals, upload.file_name)
-        is_bad = report["outcome"] in (Outcome.REJECTED.value, Outcome.FAILED.value)
-        desk.trouble = f"{printable(upload.file_name)} {report['outcome']}: {report['reason']}" if is_bad else ""
+        desk.trouble = ""
 
     def _bury(self, desk: SiteDesk) -> None:
         """The worker has ended: in order, or by a crash that its successor recovers from."""

@@ -13,6 +13,7 @@ from swapd import __version__
 from swapd.host.linux import settle_process
 from swapd.model.errors import ExitStatus, SwapdError
 from swapd.model.layout import Layout
+from swapd.model.text import LONGEST, printable
 
 # In the order in which somebody new meets them; click imports none of them for an overview.
 VERBS = {
@@ -50,18 +51,31 @@ class _Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=_Verbs,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Manual pages: swapd(8), swapd.toml(5), and swapd-release(7) for who drops tarballs.",
+)
 @click.version_option(__version__, "--version", prog_name="swapd")
 @click.option(
     "--root",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("/"),
+    metavar="DIR",
     help="Put every default path (/etc/swapd, /var/lib/swapd, …) below this directory.",
 )
 @click.pass_context
 def swapd(context: click.Context, root: Path) -> None:
     """Deploys sites behind Apache httpd from dropped release tarballs."""
     context.obj = Layout(root.absolute())
+
+
+def _show(error: click.ClickException) -> None:
+    """As click does, for a terminal that is to obey nothing of what was on the command line."""
+    text = io.StringIO()
+    error.show(text)
+    for line in text.getvalue().splitlines():
+        click.echo(printable(line, LONGEST), err=True)
 
 
 def run() -> int:
@@ -78,7 +92,7 @@ def run() -> int:
     except click.Abort:
         status = ExitStatus.FAILED
     except click.ClickException as error:
-        error.show()
+        _show(error)
         status = ExitStatus.USAGE if isinstance(error, click.UsageError) else ExitStatus.FAILED
     except SwapdError as error:
         print(f"swapd: {error.message}", file=sys.stderr)
@@ -86,6 +100,6 @@ def run() -> int:
             print(error.hint, file=sys.stderr)
         status = error.exit_status
     except PermissionError as error:
-        print(f"swapd: {error.filename}: {error.strerror}; are you root?", file=sys.stderr)
+        print(f"swapd: {printable(str(error.filename))}: {error.strerror}; are you root?", file=sys.stderr)
         status = ExitStatus.FAILED
     return status or ExitStatus.DONE

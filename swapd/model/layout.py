@@ -61,6 +61,11 @@ class Layout:
         return self.run / "pause.toml"
 
     @property
+    def lost_records(self) -> Path:
+        """When each record was lost of which the journal is still to be told that it was."""
+        return self.run / "lost-records"
+
+    @property
     def daemon_lock(self) -> Path:
         """Held by the daemon as long as it runs."""
         return self.run / "daemon.lock"
@@ -87,6 +92,10 @@ class Layout:
 
     def site_record(self, site: str) -> Path:
         return self.site_state(site) / "site.toml"
+
+    def totals(self, site: str) -> Path:
+        """What all deployments add up to, where metrics are asked for; only the daemon writes it."""
+        return self.site_state(site) / "totals.json"
 
     def route(self, site: str) -> Route:
         """The files of a pinned site's route."""

@@ -8,25 +8,22 @@ swapped, and only verified bytes can become one, so a mistake in the order does 
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import NewType
 
 from swapd.model.errors import Rejected
+from swapd.model.patterns import RELEASE_ID, RELEASE_NAME
+from swapd.model.patterns import SITE_NAME as SITE_NAME
+from swapd.model.text import printable as printable  # for whoever names what is defined here
 
 SiteName = NewType("SiteName", str)
 Digest = NewType("Digest", str)  # 64 lower-case hex digits: SHA-256 of the tarball's bytes
 ReleaseId = NewType("ReleaseId", str)  # NAME@ + the digest's first 12 hex digits
 DeploymentId = NewType("DeploymentId", str)  # a UUID in its canonical form
 
-SITE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
-# A release is a directory name, part of a marker's name and of a journal field: 200 characters leave room for
-# `.sha256.rolled-back` and for the digest below the 255 bytes of NAME_MAX.
-RELEASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}")
-RELEASE_ID = re.compile(rf"({RELEASE_NAME.pattern})@[0-9a-f]{{12}}")
 ADOPTED = "adopted"  # the name of a tree that was live before swapd came
 
 SIDECAR_SUFFIXES = (".sha256", ".sig")
@@ -120,24 +117,6 @@ def release_id(name: str, digest: Digest) -> ReleaseId:
 def is_release_id(text: str) -> bool:
     """Whether the text is a release's id."""
     return RELEASE_ID.fullmatch(text) is not None
-
-
-def printable(text: str, limit: int = 200) -> str:
-    """Text from outside, fit for one line of a terminal, a marker or the journal.
-
-    Control characters, line and paragraph separators, format characters (such as those that turn the writing
-    direction) and undecodable bytes are escaped; what is longer than ``limit`` characters is cut.
-    """
-    # What is printable for Python is what we call so: neither a separator nor of the others, but for the space.
-    escaped = (
-        text
-        if text.isprintable()
-        else "".join(
-            character if character == " " or unicodedata.category(character)[0] not in "CZ" else ascii(character)[1:-1]
-            for character in text
-        )
-    )
-    return escaped if len(escaped) <= limit else escaped[:limit] + "…"
 
 
 def recorded_name(file_name: str) -> str:
