@@ -388,6 +388,25 @@ class TestStatusAndHistory:
         assert "\x1b[2J" not in run("status").out
         assert "\\x1b[2J\\n.tar" in run("status").out
 
+    @pytest.mark.usefixtures("deployed")
+    def test_nor_does_a_strange_reason(self, run: Run, layout: Layout) -> None:
+        strange = Deployment(
+            DeploymentId("four"),
+            SHOP,
+            Outcome.REJECTED,
+            now(),
+            ended=now(),
+            file_name="x.tar",
+            reason="because\x1b[2J",
+            hint="so\u202e",
+            signer="who\x07",
+        )
+        records.write_deployment(layout, strange)
+        shown = run("status").out + run("history", "-v").out + run("follow", "shop", "x.tar").err
+        assert not set(shown) & set("\x1b\u202e\x07")
+        for text in (r"because\x1b[2J", r"so\u202e", r"who\x07"):
+            assert text in shown
+
     def test_a_state_that_nobody_understands(self, run: Run, deployed: Layout) -> None:
         deployed.site_record("shop").write_text("half a rec")
         done = run("status")
