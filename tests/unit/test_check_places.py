@@ -116,7 +116,13 @@ def web_servers_directory_is_its_own(_: Layout, site: Site) -> None:
 
 def releases_are_closed(_: Layout, site: Site) -> None:
     site.releases.chmod(0o700)
+
+
+def releases_are_for_their_owner(layout: Layout, site: Site) -> None:
+    """Whom the web server runs as."""
     os.chown(site.releases, NOBODY, NOBODY)
+    site.releases.chmod(0o750)
+    configured(f'owner = "{NOBODY}:{NOBODY}"\n')(layout, site)
 
 
 def releases_are_open(_: Layout, site: Site) -> None:
@@ -239,6 +245,7 @@ ROOT_CASES: list[tuple[Break, list[str]]] = [
     (sites_are_for_a_group, ["unsafe-configuration"]),
     (web_servers_directory_is_its_own, []),
     (releases_are_closed, ["releases-unreachable"]),
+    (releases_are_for_their_owner, []),
     (configuration_is_somebody_elses, ["unsafe-configuration"]),
 ]
 
