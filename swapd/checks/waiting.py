@@ -154,7 +154,7 @@ def _find_short_nginx(site: Site, layout: Layout) -> Found:
                 site,
                 "keepalive-too-short",
                 "visitors may lose requests that they send over kept-alive connections during a pause at its longest",
-                f"nginx's keepalive_timeout is {text}: it closes such a connection when it goes on, whatever waits there",
+                f"nginx's keepalive_timeout is {text}: it closes such a connection when it goes on, whatever waits",
                 "keepalive_timeout",
             )
 
