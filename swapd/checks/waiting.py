@@ -80,7 +80,8 @@ def _find_cut(site: Site, directives: tuple[Directive, ...]) -> Found:
     """The kernel gives a listener no more than somaxconn, and tells httpd nothing of it."""
     if not directives:
         return
-    written = [int(item.arguments[0]) for item in directives if item.name == "listenbacklog" and item.arguments]
+    values = [item.arguments[0] for item in directives if item.name == "listenbacklog" and item.arguments]
+    written = [int(value) for value in values if value.isdecimal()]  # and not a variable of httpd's environment
     wanted = written[-1] if written else USUAL_BACKLOG
     most = int(SOMAXCONN.read_text())
     if wanted > most:
