@@ -129,6 +129,11 @@ CASES = {
         is_link=True,
         expected={"document-root-not-resolved": "warning"},
     ),
+    "half": Case(
+        nginx=PHP_LOCATION.format(pool="www", more="fastcgi_param SCRIPT_FILENAME $request_filename;"),
+        is_link=True,
+        expected={"document-root-not-resolved": "warning"},
+    ),
     "crowded": Case(
         nginx=PHP_LOCATION.format(pool="www", more=RESOLVED), is_link=True, expected={"opcache-small": "warning"}
     ),
