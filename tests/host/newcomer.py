@@ -204,7 +204,7 @@ def every_signer_may(reader: Reader) -> None:
 
 
 def releases_to_prune(reader: Reader) -> None:
-    """As in the README's output, but for the numbers: cron sits in a release past ``keep``, and there is another one."""
+    """As in the README's output, but for the numbers: cron sits in a release past ``keep``, and there is another."""
     reader.host.run("install", "/bin/sleep", "/usr/local/bin/cron")
     inside = f"--working-directory={LIVE}.releases/{reader.ids['shop-38']}"
     reader.host.run("systemd-run", "--quiet", "--unit=sitting", inside, "/usr/local/bin/cron", "infinity")
@@ -293,6 +293,10 @@ STEPS: dict[str, Step | LeftOut] = {
         before=changed_by_hand,
     ),
     "systemctl reload swapd": Step(Who.ROOT),
+    # The configuration of a site
+    "sudo swapd check": Step(
+        Who.ROOT, has(f"chmod 0777 {LIVE}.releases"), has(f"chmod 0755 {LIVE}.releases")
+    ),
     # One release for each request
     "sudo a2enmod rewrite && sudo systemctl restart apache2": Step(Who.ROOT),
     "sudo swapd init shop --live /var/www/shop --strategy pinned": Step(Who.ROOT),
