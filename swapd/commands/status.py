@@ -211,7 +211,7 @@ def command(layout: Layout, site: str | None, as_json: bool) -> int:
         return status
     paper = Paper()
     if not standings:
-        paper.line("no site is configured; make one with: swapd init SITE --live PATH")
+        paper.line("no site is configured; swapd init proposes one")
     elif daemon is None:
         paper.line(describe_absence(layout), "bold red", 2)
     present = now()

@@ -61,13 +61,14 @@ def _find(
         proposals = [_propose_for(layout, given.live, proposals, servers, {str(known.name) for known in configured})]
     elif given.site is not None:
         proposals = _narrow(proposals, _checked(given.site))
+    told = [server for server in select(servers) if proposals or server.issue is None]
+    for line in describe_state(told) if layout.is_host else ():
+        click.echo(line, err=True)
     if not proposals:
         for words in left_out:
             click.echo(f"not proposed: {words}", err=True)
         issue = describe_silence(servers)
         raise UsageError(issue.problem, issue.message, f"{issue.hint} {BY_HAND}".strip())
-    for line in describe_state(select(servers)) if layout.is_host else ():
-        click.echo(line, err=True)
     return proposals, left_out
 
 

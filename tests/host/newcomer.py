@@ -105,6 +105,7 @@ class Step:
     before: Callable[[Reader], None] = nothing
     after: Callable[[Reader], None] = nothing
     drops: str = ""
+    status: int = 0  # what it ends with
     instead: tuple[str, str] = ("", "")  # what the command says, and what is typed for it
 
 
@@ -204,7 +205,7 @@ def every_signer_may(reader: Reader) -> None:
 
 
 def releases_to_prune(reader: Reader) -> None:
-    """As in the README's output, but for the numbers: cron sits in a release past ``keep``, and there is another."""
+    """As in the README's output, but for the numbers: two releases are past ``keep``, and cron sits in one."""
     reader.host.run("install", "/bin/sleep", "/usr/local/bin/cron")
     inside = f"--working-directory={LIVE}.releases/{reader.ids['shop-38']}"
     reader.host.run("systemd-run", "--quiet", "--unit=sitting", inside, "/usr/local/bin/cron", "infinity")
@@ -216,6 +217,7 @@ def after_pruning(reader: Reader) -> None:
     reader.host.run("systemctl", "stop", "sitting")
     path = reader.host.path(SITE_FILE)
     path.write_text(path.read_text().replace("keep = 2", "keep = 9"))
+    reader.web.run("systemctl", "reload", "swapd")
 
 
 def include_route(reader: Reader) -> None:
@@ -231,7 +233,8 @@ def changed_by_hand(reader: Reader) -> None:
 
 SHOWS = "what the text speaks of, and another command shows"
 OTHERS = "what people do without swapd; tests/benchmarks does it, too"
-STEPS: dict[str, Step | LeftOut] = {
+# Of a command that blocks have more than once: what is done the first time, the second time, and so on.
+STEPS: dict[str, Step | Sequence[Step] | LeftOut] = {
     # Try it, install it
     "make demo": LeftOut("tests/host/test_fresh.py does it, as a newcomer on a fresh Debian"),
     "make demo DEMO=once": LeftOut("tests/host/test_fresh.py does it"),
@@ -254,6 +257,7 @@ STEPS: dict[str, Step | LeftOut] = {
     "sudo adduser git swapd": Step(Who.ROOT, before=has("useradd git")),
     "git push": LeftOut("tests/host/test_readme.py does it with the README's hook"),
     "ssh-keyscan web": Step(Who.AUTHOR),
+    "scp shop-1.tar.gz deploy@web:/shop/": LeftOut("tests/host/test_init.py does it, as such a user"),
     "sh deploy.sh": LeftOut("tests/host/test_readme.py runs the block"),
     "pipx install ./swapd-*.whl": LeftOut("make wheel-check installs that wheel"),
     "pip install ./swapd-*.whl": LeftOut("make wheel-check installs that wheel"),
@@ -293,9 +297,10 @@ STEPS: dict[str, Step | LeftOut] = {
         before=changed_by_hand,
     ),
     "systemctl reload swapd": Step(Who.ROOT),
-    # The configuration of a site
-    "sudo swapd check": Step(
-        Who.ROOT, has(f"chmod 0777 {LIVE}.releases"), has(f"chmod 0755 {LIVE}.releases")
+    # The configuration
+    "sudo swapd check": (
+        Step(Who.ROOT, has("chmod 2750 /var/spool/swapd/shop"), status=1),
+        Step(Who.ROOT, has("chmod 2770 /var/spool/swapd/shop")),
     ),
     # One release for each request
     "sudo a2enmod rewrite && sudo systemctl restart apache2": Step(Who.ROOT),
@@ -308,6 +313,8 @@ STEPS: dict[str, Step | LeftOut] = {
     "journalctl -u swapd": Step(Who.ROOT),
     "sha256sum *.tar.gz > SHA256SUMS": Step(Who.AUTHOR),
     "swapd check": Step(Who.ROOT),
+    "swapd check -v": Step(Who.ROOT),
+    "sudo swapd init": Step(Who.ROOT, status=2),
     "swapd status": Step(Who.USER),
     "swapd history": Step(Who.USER),
     "swapd resume": Step(Who.ROOT),
