@@ -139,6 +139,7 @@ def shop(web: WebHost, tmp_path_factory: pytest.TempPathFactory) -> Site:
 def test_a_healthy_host_gets_one_line(web: WebHost, shop: Site) -> None:
     del shop
     assert web.run("swapd", "check") == HEALTHY
+    assert "swapdcheck" not in web.run("journalctl", "--no-pager"), "nobody who reads the journal is bothered"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
