@@ -82,6 +82,8 @@ def _whole(name: str, site: Site | None, findings: Iterable[Finding]) -> Iterato
 def _broken_off(name: str, site: Site | None, error: Exception) -> Finding:
     place = getattr(error, "filename", None)
     said = f"{place}: {error.strerror}" if isinstance(error, OSError) and place else str(error)
+    if complaint := getattr(error, "stderr", None):  # of a program that was asked
+        said += f" {str(complaint).strip()}"
     is_forbidden = isinstance(error, PermissionError) and os.geteuid() != 0
     return Finding(
         site.name if site else None,
