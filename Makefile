@@ -10,7 +10,7 @@ IS_ROOT := $(filter 0,$(shell id -u))
 export PREFIX DESTDIR PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench lint venv test-packages deb deb-check rpm-check wheel wheel-check install uninstall clean
+.PHONY: help completions demo test soak bench lint venv test-packages deb deb-check rpm-check wheel wheel-check install uninstall clean
 
 help: ## Lists what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -44,10 +44,14 @@ bench: venv test-packages ## What a pause and a deployment cost, and what visito
 	@$(VENV)/bin/python -m tests.benchmarks $(if $(filter quick,$(BENCH)),--quick,$(BENCH))
 
 lint: venv ## ruff and mypy
-	$(VENV)/bin/ruff check . packaging/bootstrap-venv packaging/launcher
-	$(VENV)/bin/ruff format --check . packaging/bootstrap-venv packaging/launcher
+	$(VENV)/bin/ruff check . packaging/bootstrap-venv packaging/launcher packaging/completions/generate
+	$(VENV)/bin/ruff format --check . packaging/bootstrap-venv packaging/launcher packaging/completions/generate
 	$(VENV)/bin/mypy
 	$(VENV)/bin/mypy packaging/bootstrap-venv
+
+completions: venv ## What the shells complete, written anew from the commands
+	$(VENV)/bin/python packaging/completions/generate | $(VENV)/bin/ruff format --line-length 120 - >$(VENV)/table.py
+	mv $(VENV)/table.py swapd/completion/table.py
 
 venv:
 	@$(PYTHON) packaging/bootstrap-venv $(VENV) --group test --group lint --editable .

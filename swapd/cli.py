@@ -12,6 +12,8 @@ def main() -> None:
         _resume_first()
     if sys.argv[1:] == ["users"]:
         _answer()
+    if sys.argv[1:2] == ["complete"]:
+        _complete()
     from swapd.verbs import run
 
     sys.exit(run())
@@ -51,4 +53,20 @@ def _answer() -> NoReturn:
     # Whoever asked may have given up.
     with contextlib.suppress(BrokenPipeError), open(1, "w", encoding="utf-8", closefd=False) as answer:
         json.dump(usage, answer)
+    sys.exit(0)
+
+
+def _complete() -> NoReturn:
+    """What a shell asks when somebody presses TAB, and nobody types: how the last of the words may go on.
+
+    The typist waits, so nothing else is loaded; and whatever goes wrong, nothing is said into the line being typed.
+    """
+    from swapd.completion.answers import answer
+
+    try:
+        for line in answer(sys.argv[2:]):
+            print(line)
+        sys.stdout.flush()
+    except (OSError, ValueError, RecursionError):  # a file that is not there, not ours, no UTF-8, no TOML
+        sys.stdout = None  # Python would say that it cannot be flushed at the end
     sys.exit(0)

@@ -17,11 +17,13 @@ from typing import Any
 from swapd import __version__, lookout
 from swapd.context import Context
 from swapd.desk import SiteDesk
-from swapd.host.configuration import read_sites
+from swapd.host.configuration import read_metrics_file, read_sites
 from swapd.host.eventlog import EventLog
 from swapd.host.notify import Notifier
+from swapd.host.presence import Presence
 from swapd.host.resume import resume_for_stopped
 from swapd.lookout import Lookout
+from swapd.metrics import Metrics
 from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import ConfigurationError, Failed
@@ -51,11 +53,14 @@ class Daemon:
         self._selector = selectors.DefaultSelector()
         self._trouble = ""
         self._not_resumed = ""
+        self._presence = Presence(layout)
         self._is_stopping = False
         self._desks: dict[SiteName, SiteDesk] = {}
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._lookout = Lookout(self._log.emit)
+        self._metrics = Metrics(layout, self._log.emit)
         self._set_sites(read_sites(layout))
+        self._metrics.configure(read_metrics_file(layout))
 
     def _set_sites(self, sites: dict[SiteName, Site]) -> None:
         desks = {}
@@ -90,6 +95,7 @@ class Daemon:
             while not self._is_stopping:
                 self._turn()
             self._stop()
+            self._tell_metrics(is_up=False)
         finally:
             signal.set_wakeup_fd(-1)
             self._lookout.close()
@@ -187,7 +193,7 @@ class Daemon:
         if any(desk.notices.are_due for desk in self._desks.values()):
             return 0.0
         present = time.monotonic()
-        waits = [desk.looks_at - present for desk in self._desks.values()]
+        waits = [self._metrics.wakes_at - present, *(desk.looks_at - present for desk in self._desks.values())]
         waits += [
             d.not_before - present for d in self._desks.values() if d.worker is None and (d.queue or d.must_recover)
         ]
@@ -198,6 +204,7 @@ class Daemon:
         self._check_at = present + (self._notifier.watchdog_interval() or lookout.RESCAN)
         self._lookout.check()
         self._log.report_losses()  # which may be a worker's, or a command's
+        self._presence.renew()
         self._notifier.ping()
 
     def _tell(self) -> None:
@@ -205,8 +212,13 @@ class Daemon:
         if lost:
             self._check_at = min(self._check_at, time.monotonic() + LOSSES_AGAIN)
         unheard = f"the journal takes no records ({lost} lost), swapd history has them" if lost else ""
-        trouble = "; ".join(filter(None, (self._trouble, self._not_resumed, unheard)))
+        self._tell_metrics()
+        trouble = "; ".join(filter(None, (self._trouble, self._not_resumed, unheard, self._metrics.trouble)))
         self._notifier.status(status_line([desk.status() for desk in self._desks.values()], now(), trouble))
+
+    def _tell_metrics(self, *, is_up: bool = True) -> None:
+        is_valid, lost = not self._trouble, self._log.lost
+        self._metrics.tell(self._desks.values(), is_configuration_valid=is_valid, unheard=lost, is_up=is_up)
 
     def _wait(self, patience: float) -> None:
         for key, _ in self._selector.select(patience):
@@ -232,6 +244,7 @@ class Daemon:
         self._notifier.reloading()
         try:
             self._set_sites(read_sites(self._layout))
+            self._metrics.configure(read_metrics_file(self._layout))
         except ConfigurationError as error:
             first, more = error.issues[0], len(error.issues) - 1
             others = f", and {more} more" if more else ""
@@ -269,8 +282,9 @@ class Daemon:
         elif "stage" in report:
             desk.stage = f"{report['stage']} {report['release']}".strip()
             desk.fraction = report["fraction"]
+            desk.show_progress(report["stage"], report["release"])
         elif upload is not None:
-            desk.stage, desk.fraction, desk.current = "", None, None
+            desk.rest()
             if "waits" in report:
                 desk.passed = ()
                 desk.arrivals.put_back(upload, report["reason"], time.monotonic())
@@ -311,7 +325,8 @@ class Daemon:
                 self._log.emit(events.degraded(f"the worker ended by {how}; its successor recovers", desk.site.name))
             desk.must_recover = True
             desk.not_before = time.monotonic() + RESTART_DELAY
-        desk.worker, desk.current, desk.stage, desk.fraction = None, None, "", None
+        desk.worker = None
+        desk.rest()
         desk.look_at = 0.0
 
     def _stop(self) -> None:

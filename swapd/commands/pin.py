@@ -14,7 +14,7 @@ from swapd.model.layout import Layout
 @wait_option
 @click.pass_obj
 def command(layout: Layout, site: str, release: str, patience: float) -> None:
-    """Keep RELEASE of SITE whatever ``keep`` says, on top of those that count.
+    """Keep RELEASE of SITE whatever keep says, on top of those that count.
 
     RELEASE is the live one or a kept one; the beginning of its id will do.
     """

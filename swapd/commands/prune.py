@@ -18,7 +18,7 @@ from swapd.stages.prune import find_leftovers
 @wait_option
 @click.pass_obj
 def command(layout: Layout, site: str, patience: float) -> int:
-    """Remove the releases of SITE that are past ``keep`` now, as each deployment does; and what crashes left.
+    """Remove the releases of SITE that are past keep now, as each deployment does; and what crashes left.
 
     Says what was removed, and of each release that is kept, why. Never removed: the live release and the one before
     it, pinned ones, and what a process still uses.

@@ -15,7 +15,7 @@ from swapd.stages.prune import releases_to_prune
 @wait_option
 @click.pass_obj
 def command(layout: Layout, site: str, release: str, patience: float) -> None:
-    """Let the pinned RELEASE of SITE go in its time: ``keep`` counts it again.
+    """Let the pinned RELEASE of SITE go in its time: keep counts it again.
 
     The beginning of its id will do.
     """

@@ -65,6 +65,15 @@ class Layout:
         """When each record was lost of which the journal is still to be told that it was."""
         return self.run / "lost-records"
 
+    @property
+    def daemon_lock(self) -> Path:
+        """Held by the daemon as long as it runs."""
+        return self.run / "daemon.lock"
+
+    def progress(self, site: str) -> Path:
+        """How far the deployment of the site is that is under way."""
+        return self.run / f"progress-{site}.json"
+
     def site_lock(self, site: str) -> Path:
         """Held by whoever deploys to the site: the daemon's worker or a command."""
         return self.run / f"site-{site}.lock"
@@ -83,6 +92,10 @@ class Layout:
 
     def site_record(self, site: str) -> Path:
         return self.site_state(site) / "site.toml"
+
+    def totals(self, site: str) -> Path:
+        """What all deployments add up to, where metrics are asked for; only the daemon writes it."""
+        return self.site_state(site) / "totals.json"
 
     def route(self, site: str) -> Route:
         """The files of a pinned site's route."""

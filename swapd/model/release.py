@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import NewType
 
 from swapd.model.errors import Rejected
+from swapd.model.patterns import RELEASE_ID, RELEASE_NAME
+from swapd.model.patterns import SITE_NAME as SITE_NAME
 from swapd.model.text import printable as printable  # for whoever names what is defined here
 
 SiteName = NewType("SiteName", str)
@@ -21,12 +23,7 @@ Digest = NewType("Digest", str)  # 64 lower-case hex digits: SHA-256 of the tarb
 ReleaseId = NewType("ReleaseId", str)  # NAME@ + the digest's first 12 hex digits
 DeploymentId = NewType("DeploymentId", str)  # a UUID in its canonical form
 
-SITE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
-# A release is a directory name, part of a marker's name and of a journal field: 200 characters leave room for
-# `.sha256.rolled-back` and for the digest below the 255 bytes of NAME_MAX.
-RELEASE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,199}")
-RELEASE_ID = re.compile(rf"({RELEASE_NAME.pattern})@[0-9a-f]{{12}}")
 ADOPTED = "adopted"  # the name of a tree that was live before swapd came
 
 SIDECAR_SUFFIXES = (".sha256", ".sig")

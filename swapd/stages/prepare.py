@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import grp
 import os
-import pwd
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +23,7 @@ from swapd.host.copying import copy_within_room
 from swapd.host.disks import Disks
 from swapd.host.files import closing_descriptor, has_entry, opened_directory, remove_tree
 from swapd.host.labels import has_labels, label
+from swapd.host.owners import read_owner
 from swapd.host.refusals import explain
 from swapd.host.reuse import reuse
 from swapd.model.config import Mtime, Reuse, Site
@@ -53,7 +52,7 @@ def prepare(extracted: ExtractedTree, site: Site, disks: Disks, keep_going: Call
     _check_content(root, site)
     try:
         for path in site.shared:
-            _link_shared(root, site, path, _find_owner(site), keep_going)
+            _link_shared(root, site, path, find_owner(site), keep_going)
         trees = []
         # The main part last: until then, the others are in it.
         for part in reversed(site.parts):
@@ -126,23 +125,13 @@ def _take_out(root: Path, part: Site, release: ReleaseId, keep_going: Callable[[
     return staging
 
 
-def _find_owner(site: Site) -> tuple[int, int]:
+def find_owner(site: Site) -> tuple[int, int]:
     """The uid and gid of the site's ``owner``; by default those of the live path, or of the directory it will be in."""
     if not site.owner:
         place = site.live if site.live.exists() else site.live.parent
         status = place.stat()
         return status.st_uid, status.st_gid
-    user, group = site.owner.split(":")
-    try:
-        uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
-        gid = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
-    except KeyError as error:
-        raise Failed(
-            "unknown-owner",
-            f"owner = {site.owner}: {error.args[0]}",
-            "Make that user and group on this host, or name others in the site's configuration.",
-        ) from error
-    return uid, gid
+    return read_owner(site.owner)
 
 
 def _apply(root: Path, site: Site, keep_going: Callable[[], None]) -> None:
@@ -151,7 +140,7 @@ def _apply(root: Path, site: Site, keep_going: Callable[[], None]) -> None:
     The time is now, or later where the live tree has a file of the same path that is newer: the clock was set back, or
     that file came with a time from a machine whose clock is ahead. Only then there is a second walk.
     """
-    owner = _find_owner(site)
+    owner = find_owner(site)
     times = time.time_ns() if site.mtime is Mtime.RELEASE else None
     newest = _walk(root, site.live, owner, times, keep_going)
     if times is not None and newest + _SECOND > times:

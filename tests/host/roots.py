@@ -95,6 +95,8 @@ def _bootstrap(root: Path, packages: Sequence[str], variant: str) -> None:
     command += [f"--aptopt={option}" for option in transport_options()]
     if "systemd" in packages:
         command.append(f'--customize-hook=chroot "$1" systemctl --quiet mask {" ".join(NOISY_UNITS)}')
+    if "man-db" in packages:  # it would renew its database at each installation, which takes a second of the test
+        command.append('--customize-hook=rm -f "$1/var/lib/man-db/auto-update"')
     if {"apache2", "nginx-light"} <= set(packages):  # both want port 80
         command.append('--customize-hook=chroot "$1" systemctl --quiet disable nginx.service')
     sources = "".join(f"{archive.line('deb')}\n" for archive in find_archives())
@@ -126,6 +128,26 @@ def published_source(package: str, pattern: str) -> Path:
     if len(files) != 1:
         raise RuntimeError(f"{package}: expected one {pattern}, found {[file.name for file in files]}")
     return files[0]
+
+
+def published_program(package: str, path: str) -> Path:
+    """A single program of a Debian package, without what the package would install and start; kept in the cache."""
+    kept = CACHE / "programs" / path.rpartition("/")[2]
+    with cache_lock():
+        if not kept.exists():
+            building = kept.with_suffix(".building")
+            shutil.rmtree(building, ignore_errors=True)
+            building.mkdir(parents=True)
+            download = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package]
+            if subprocess.run(download, cwd=building, capture_output=True).returncode:
+                subprocess.run(["apt-get", "-qq", "update"], check=True)  # a new machine has no lists
+                subprocess.run(download, cwd=building, check=True)
+            (deb,) = building.glob("*.deb")
+            with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as opened:
+                subprocess.run(["tar", "-x", "-C", building, f".{path}"], stdin=opened.stdout, check=True)
+            (building / path.lstrip("/")).rename(kept)
+            shutil.rmtree(building)
+    return kept
 
 
 def _download_source(package: str, into: Path) -> None:

@@ -20,7 +20,10 @@ from tests.host.releases import Packed, describe_tree, exact_modes
 from tests.host.visitors import served_differences
 from tests.host.ways import AUTHOR, UPLOADER, Way
 
-PACKAGES = ("systemd", "systemd-sysv", "dbus", "apache2", "openssh-server", "openssh-client", "rsync", "curl")
+PACKAGES = (
+    *("systemd", "systemd-sysv", "dbus", "apache2", "openssh-server", "openssh-client", "rsync", "curl"),
+    *("man-db", "bash-completion"),  # as an administrator has them
+)
 MPMS = ("prefork", "worker", "event")
 OUTCOMES = ("live", "unchanged", "rejected", "failed", "rolled-back")
 DEPLOY_DEADLINE = 60.0  # seconds; it takes one

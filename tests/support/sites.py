@@ -27,7 +27,8 @@ from swapd.model.layout import Layout
 from swapd.model.record import Deployment, SiteState
 from swapd.model.release import MARKER_SUFFIXES, Outcome, Upload
 from tests.support.daemon import WATCHDOG_SECONDS, Daemon
-from tests.support.httpd import PROJECT, state_of, unique_name
+from tests.support.documents import check_document
+from tests.support.httpd import PROJECT, name_of, state_of, unique_name
 from tests.support.waiting import PATIENCE, wait_until
 
 HASTY = """
@@ -162,10 +163,10 @@ class Scratch:
         return [sys.executable, "-m", "swapd", "--root", str(self.root), *map(str, arguments)]
 
     def json(self, *arguments: str | Path, status: int = 0) -> Any:
-        """What the command prints with ``--json``; its exit status is ``status``."""
+        """What the command prints with ``--json``, as the schema has it; its exit status is ``status``."""
         done = self.run(*arguments, "--json")
         assert done.returncode == status, done
-        return json.loads(done.stdout)
+        return check_document(str(arguments[0]), json.loads(done.stdout))
 
     def deploy(self, *tarballs: Path) -> None:
         """Makes them live one after the other, in this process: for tests that begin with several releases."""
@@ -225,7 +226,7 @@ class Scratch:
         def hold() -> int:
             if not any(self.releases(site).glob(".staging-*/*")):
                 return 0
-            (worker,) = daemon.workers()
+            (worker,) = (pid for pid in daemon.workers() if name_of(pid) == f"swapd {site or self.site}")
             os.kill(worker, signal.SIGSTOP)
             wait_until(lambda: state_of(worker) in "TX", "the worker to stop")
             assert self.live(site).exists() is False or self.pending(site), "it was too quick"

@@ -6,6 +6,7 @@ import grp
 import json
 import os
 import resource
+import shutil
 import stat
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from swapd.model.layout import Layout
 from swapd.model.record import Deployment, LiveRelease, SiteState, TreeIdentity, now
 from swapd.model.release import DeploymentId, ListenerQueue, Outcome, PauseCost, ReleaseId, SiteName
 from swapd.verbs import VERBS
+from tests.support.documents import check_document
 from tests.support.httpd import PROJECT
 from tests.support.sites import environment
 from tests.support.trees import texts, write_tree
@@ -42,8 +44,11 @@ class Done:
     out: str
     err: str
 
+    command: str
+
     def json(self) -> Any:
-        return json.loads(self.out)
+        """The document, which is as the schema has it."""
+        return check_document(self.command, json.loads(self.out))
 
 
 Run = Callable[..., Done]
@@ -59,7 +64,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             main()
         captured = capsys.readouterr()
         assert isinstance(caught.value.code, int)
-        return Done(int(caught.value.code), captured.out, captured.err)
+        return Done(int(caught.value.code), captured.out, captured.err, str(arguments[0]))
 
     limits, umask = resource.getrlimit(resource.RLIMIT_NOFILE), os.umask(0o022)
     yield run
@@ -99,7 +104,6 @@ class TestUsage:
             ["status", "--frobnicate"],
             ["deploy", "shop"],
             ["deploy", "shop", "x.tar", "--wait", "x"],
-            ["init", "shop"],
         ],
     )
     def test_a_wrong_command_line(self, run: Run, arguments: list[str]) -> None:
@@ -136,26 +140,28 @@ class TestUsage:
 
 class TestCheck:
     def test_a_good_configuration(self, run: Run, layout: Layout) -> None:
-        configure(layout)
-        configure(layout, "blog")
-        (layout.root / "www").mkdir()
-        assert run("check").out.startswith("the configuration is good: blog, shop\n")
+        for name in ("shop", "blog"):
+            run("init", name, "--live", layout.root / "www" / name)
+        assert run("check").out == "nothing is wrong: blog (symlink), shop (symlink)\n"
         done = run("check", "shop")
-        assert (done.status, done.out.splitlines()[0]) == (0, "the configuration is good: shop")
+        assert (done.status, done.out) == (0, "nothing is wrong: shop (symlink)\n")
+        assert "is swapped by symlink" in run("check", "shop", "-v").out
         document = run("check", "--json").json()
         assert (document["ok"], document["issues"]) == (True, [])
-        keys = {"site", "severity", "problem", "what", "why", "remedy", "facts"}
+        keys = {"site", "severity", "problem", "what", "why", "remedy", "commands", "facts"}
         assert all(set(finding) == keys for finding in document["findings"])
         assert document["sites"]["shop"] == read_site(layout, "shop").document()
 
     def test_what_the_next_deployment_would_fail_by(self, run: Run, layout: Layout) -> None:
-        configure(layout)
+        run("init", "shop", "--live", layout.root / "www/shop")
+        shutil.rmtree(layout.root / "www")
         done = run("check", "shop")
         assert (done.status, done.err) == (1, "")
         assert "shop: error: " in done.out
         assert "(no-parent)" in done.out
         document = run("check", "--json").json()
-        assert (document["ok"], [finding["problem"] for finding in document["findings"]]) == (False, ["no-parent"])
+        problems = [finding["problem"] for finding in document["findings"] if finding["severity"] != "info"]
+        assert (document["ok"], problems) == (False, ["no-parent"])
 
     def test_no_site_yet(self, run: Run) -> None:
         done = run("check")
@@ -312,7 +318,8 @@ class TestStatusAndHistory:
 
     def test_no_site(self, run: Run) -> None:
         assert "swapd init" in run("status").out
-        assert run("status", "--json").json() == {"version": 1, "sites": []}
+        none = {"version": 1, "daemon": {"is_running": False, "pid": None}, "sites": []}
+        assert run("status", "--json").json() == none
         assert run("history").out == "no deployment yet\n"
         assert run("history", "--json").json() == {"version": 1, "deployments": []}
 
@@ -341,7 +348,7 @@ class TestStatusAndHistory:
         assert site["previous"] == ["shop-1@111111111111"]
         assert site["under_way"] is None
         assert (site["last"]["outcome"], site["last"]["problem"]) == ("rejected", "wrong-format")
-        assert "next.tar.gz" in site["waiting"]
+        assert "next.tar.gz" in [item["file_name"] for item in site["waiting"]]
 
     @pytest.mark.usefixtures("deployed")
     def test_the_deployments_newest_first(self, run: Run) -> None:

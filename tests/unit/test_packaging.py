@@ -77,6 +77,30 @@ def test_each_packaging_installs_every_part(path: str, part: str) -> None:
     assert f"systemd/{part}" in said or (path.endswith("install") and f" {part}" in said and "systemd/$unit" in said)
 
 
+PAGES = [path.name for path in (PACKAGING / "man").iterdir()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_packaging_installs_every_manual_page(page: str) -> None:
+    assert read("packaging/debian/swapd.manpages") == "packaging/man/*\n"
+    assert '"$project"/packaging/man/*' in read("packaging/install")
+    spec = read("packaging/rpm/swapd.spec")
+    installed = f"%{{_mandir}}/man{page.rpartition('.')[2]}/{page}"
+    assert f"%{{buildroot}}{installed}\n" in spec
+    assert f"\n{installed}*\n" in spec
+
+
+@pytest.mark.parametrize("path", ["packaging/debian/swapd.install", "packaging/rpm/swapd.spec", "packaging/install"])
+@pytest.mark.parametrize("script", ["bash/swapd", "zsh/_swapd", "fish/swapd.fish"])
+def test_each_packaging_installs_the_completions(path: str, script: str) -> None:
+    assert f"packaging/completions/{script} " in read(path)
+
+
+@pytest.mark.parametrize("path", ["packaging/debian/swapd.install", "packaging/rpm/swapd.spec", "packaging/install"])
+def test_each_packaging_installs_the_dashboard(path: str) -> None:
+    assert "packaging/grafana/swapd.json " in read(path)
+
+
 def test_tmpfiles_and_unit_make_the_directories_of_the_layout() -> None:
     layout = Layout()
     wanted = {layout.configuration, layout.sites, layout.spool, layout.state, layout.run}
@@ -86,7 +110,7 @@ def test_tmpfiles_and_unit_make_the_directories_of_the_layout() -> None:
     unit = unit_settings()
     assert Path("/run", unit["RuntimeDirectory"]) == layout.run
     assert Path("/var/lib", unit["StateDirectory"]) == layout.state
-    assert Path(unit["ReadWritePaths"]) == layout.spool
+    assert unit["ReadWritePaths"].split() == [str(layout.spool), "-/var/lib/prometheus/node-exporter"]
 
 
 @pytest.mark.parametrize("unit", [UNIT, *USERS.values()], ids=lambda path: path.name)
@@ -199,7 +223,7 @@ def test_scripts_parse(script: Path) -> None:
 
 
 @needs("mandoc")
-@pytest.mark.parametrize("page", ["swapd.8", "swapd.toml.5"])
+@pytest.mark.parametrize("page", PAGES)
 def test_manual_pages_are_well_formed(page: str) -> None:
     subprocess.run(["mandoc", "-T", "lint", "-W", "warning", str(PACKAGING / "man" / page)], check=True)
 
@@ -215,6 +239,13 @@ def test_staged_installation_is_complete_and_goes_away(tmp_path: Path) -> None:
     assert "ExecStart=/opt/swapd/bin/swapd run" in (below / "lib/systemd/system/swapd.service").read_text()
     assert {path.name for path in below.glob("lib/*.d/*")} == {"swapd.conf"}
     assert (below / "share/man/man8/swapd.8").is_file()
+    completions = (
+        "bash-completion/completions/swapd",
+        "zsh/site-functions/_swapd",
+        "fish/vendor_completions.d/swapd.fish",
+    )
+    assert all((below / "share" / path).is_file() for path in completions)
+    assert (below / "share/swapd/grafana/swapd.json").is_file()
     assert (below / "lib/swapd/swapd/model/layout.py").is_file()
     run_install("uninstall", destdir=tmp_path, prefix="/opt/swapd")
     assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]

@@ -1,0 +1,1 @@
+"""What a shell shows when somebody presses TAB: ``answers``, from the ``table`` of all that can be typed."""
