@@ -47,9 +47,10 @@ class Metrics:
 
     def configure(self, file: Path | None) -> None:
         """A configuration was read: from now on it is this file, or none. Another one before it goes away."""
-        if self._file is not None and file != self._file:
+        if self._file is not None and file != self._file and not find_waiting(self._file.parent):
             remove_file(self._file)
         self._file, self._loaded, self._said = file, time.time(), None
+        self.trouble = self._unwritten = ""  # whoever has not mended it is told again
         self._beat_at = self._recount_at = self._rests_until = 0.0
 
     @property
@@ -71,9 +72,7 @@ class Metrics:
         self._lost += max(0, unheard - self._unheard)
         self._unheard = unheard
         present = time.monotonic()
-        if self._file is None:
-            self.trouble = ""
-        elif self._is_counting or present >= self._rests_until or not is_up:
+        if self._file is not None and (self._is_counting or present >= self._rests_until or not is_up):
             daemon = DaemonMetrics(__version__, is_up, self._started, is_configuration_valid, self._loaded, self._lost)
             try:
                 self._write(self._file, daemon, desks, present)

@@ -54,7 +54,7 @@ def _no_httpd(site: Site, layout: Layout) -> Finding:
     rules = site.pause
     overlooked = find_overlooked(rules.processes, rules.user, rules.unit, rules.exe)
     others = "; ".join(f"process {pid} is left out: {why}" for pid, why in sorted(overlooked.items())[:MOST_NAMED])
-    is_expected = layout.is_host and not _is_nginx_serving(site, layout)
+    is_expected = layout.is_host and not seen.is_nginx_silent() and not _is_nginx_serving(site, layout)
     remedy = (
         "Start the web server; or correct processes, unit, user and exe of [pause] in the site's configuration; or, "
         'where none is to be paused, write [pause] mode = "never".'

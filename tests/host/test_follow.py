@@ -98,3 +98,6 @@ def test_who_may_drop_nothing_may_see_what_is_live(shop: Site) -> None:
     assert "live       shop-" in status
     assert f"{shop.incoming} cannot be read by you" in status
     assert "shop-1@" in shop.web.run("swapd", "history", "shop", user=AUTHOR)
+    blind = shop.web.host.run("swapd", "follow", "shop", "later.tar", "--timeout=0.1", user=AUTHOR, check=False)
+    assert blind.returncode == 5
+    assert f"you may not look into {shop.incoming}" in blind.stdout

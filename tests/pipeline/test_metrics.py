@@ -191,6 +191,7 @@ def test_a_fault_of_ours_ends_the_metrics_and_nothing_else(scratch: Scratch, fil
     daemon.wait_status("no metrics: an unexpected error")
     drop(make(tmp_path, "one"), incoming)
     scratch.wait_live(release_of(tmp_path / "one.tar.gz"))
+    assert "no metrics: an unexpected error" in daemon.wait_status("one@"), "as long as it is so"
     assert not file.exists()
     daemon.kill()
     scratch.daemons.remove(daemon)  # which is right to complain

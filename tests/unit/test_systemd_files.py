@@ -14,6 +14,7 @@ UNIT = """\
 Description=One
 Documentation=\\
 [Service]
+Before=two.service
 [Service]
 ; a remark
 ReadWritePaths=/one \\
