@@ -311,6 +311,8 @@ STEPS: dict[str, Step | Sequence[Step] | LeftOut] = {
     "sudo systemctl reload apache2 && sudo swapd check shop": Step(Who.ROOT),
     # What the text mentions
     "journalctl -u swapd": Step(Who.ROOT),
+    "journalctl -u swapd -p warning -x": Step(Who.ROOT),
+    "journalctl -u swapd SWAPD_DEPLOYMENT=ID": Step(Who.ROOT),
     "sha256sum *.tar.gz > SHA256SUMS": Step(Who.AUTHOR),
     "swapd check -v": Step(Who.ROOT),
     "sudo swapd init": Step(Who.ROOT, status=2),
