@@ -27,13 +27,14 @@ from swapd.model.config import Site
 from swapd.model.errors import ConfigurationError, Failed
 from swapd.model.layout import Layout
 from swapd.model.record import UNRECORDED, now
-from swapd.model.release import Fingerprint, Outcome, SiteName, Upload, printable
+from swapd.model.release import Fingerprint, Outcome, SiteName, Upload
 from swapd.model.status import status_line
 from swapd.recover import resume
 
 log = logging.getLogger(__name__)
 
 RESTART_DELAY = 2.0  # seconds before a worker that died is started again
+LOSSES_AGAIN = 2.0  # seconds between two attempts to tell a journal that takes nothing how much it has missed
 STOP_PATIENCE = 45.0  # seconds that a worker may take to end its deployment when we stop; the unit allows 60
 
 
@@ -196,10 +197,15 @@ class Daemon:
         """The watchdog's ping, once the watch is known to work."""
         self._check_at = present + (self._notifier.watchdog_interval() or lookout.RESCAN)
         self._lookout.check()
+        if not self._log.report_losses():  # which may be a worker's, or a command's
+            self._check_at = min(self._check_at, present + LOSSES_AGAIN)
         self._notifier.ping()
 
     def _tell(self) -> None:
-        self._notifier.status(status_line([desk.status() for desk in self._desks.values()], now(), self._trouble))
+        lost = self._log.lost
+        unheard = f"the journal takes no records ({lost} lost), swapd history has them" if lost else ""
+        trouble = "; ".join(filter(None, (self._trouble, self._not_resumed, unheard)))
+        self._notifier.status(status_line([desk.status() for desk in self._desks.values()], now(), trouble))
 
     def _wait(self, patience: float) -> None:
         for key, _ in self._selector.select(patience):
@@ -226,9 +232,12 @@ class Daemon:
         try:
             self._set_sites(read_sites(self._layout))
         except ConfigurationError as error:
-            what = "1 error" if len(error.issues) == 1 else f"{len(error.issues)} errors"
-            self._trouble = f"bad configuration, the one before stays in force ({what}, see swapd check)"
-            self._log.emit(events.configuration_refused(str(error)))
+            first, more = error.issues[0], len(error.issues) - 1
+            others = f", and {more} more" if more else ""
+            where = f"{first.file}:{first.line}" if first.line else first.file
+            said = "the one before stays in force, see swapd check"
+            self._trouble = f"bad configuration kept out: {where}{others} ({said})"
+            self._log.emit(events.configuration_refused(error.issues))
         else:
             self._trouble = ""
             for desk in self._desks.values():
@@ -274,7 +283,7 @@ class Daemon:
 
     @staticmethod
     def _take_outcome(desk: SiteDesk, upload: Upload, report: dict[str, Any]) -> None:
-        desk.hear_outcome(Outcome(report["outcome"]), report["release"])
+        desk.hear_outcome(upload, Outcome(report["outcome"]), report["release"], report["reason"])
         if not report["is_retried"]:
             # Also what went live: should its file not be removable, it is not deployed for ever. And as it was claimed,
             # which may be later than it was seen.
@@ -285,8 +294,7 @@ class Daemon:
             # Its worker has said more; and should an upload of this name come again, it is said anew that it waits.
             with contextlib.suppress(OSError):
                 desk.notices.write(desk.site, desk.arrivals, upload.file_name)
-        is_bad = report["outcome"] in (Outcome.REJECTED.value, Outcome.FAILED.value)
-        desk.trouble = f"{printable(upload.file_name)} {report['outcome']}: {report['reason']}" if is_bad else ""
+        desk.trouble = ""
 
     def _bury(self, desk: SiteDesk) -> None:
         """The worker has ended: in order, or by a crash that its successor recovers from."""

@@ -7,6 +7,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from swapd.host.routes import is_route_lost
 from swapd.model.config import Queue, Site
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
-from swapd.model.record import UNRECORDED, Deployment, Kind, LiveRelease
+from swapd.model.record import UNRECORDED, Deployment, Kind, LiveRelease, now
 from swapd.model.release import DeploymentId, Outcome, ReleaseId, SiteName, Upload, recorded_name
 from swapd.model.room import RoomNeeded
-from swapd.model.status import SiteStatus
+from swapd.model.status import Failure, SiteStatus, Waiting
 from swapd.model.turns import Superseded, choose_turn, find_passed
 from swapd.notices import Notices
 from swapd.rebuild import has_traces
@@ -61,7 +62,8 @@ class SiteDesk:
         self.not_before = 0.0
         self.stage = ""
         self.fraction: float | None = None
-        self.trouble = ""  # what went wrong with the last upload
+        self.trouble = ""  # what cannot be known, or went wrong in the daemon
+        self.failure = self._find_failure()  # what went wrong with the last upload
         self.lost = ""  # what is wrong with the drop directory
         self.live: LiveRelease | None = None
         self._live_written = -1
@@ -73,6 +75,19 @@ class SiteDesk:
         self.unmarked = ""  # why not all of them could be written
         self.read_live()
         self._live_upload = self._find_live_upload()
+
+    def _find_failure(self) -> Failure | None:
+        """What the last deployment before a start came to, where that is nothing good."""
+        for item in _read_deployments(self._layout, self.site.name):
+            if item.ended is not None:
+                is_bad = item.outcome in (Outcome.REJECTED, Outcome.FAILED) and item.is_dropped
+                return Failure.of(item.file_name, item.outcome, item.reason, item.ended) if is_bad else None
+        return None
+
+    def forget_failure(self, gone: Iterable[str]) -> None:
+        """Of an upload whose owner has removed it: there is nothing more to do about it."""
+        if self.failure is not None and self.failure.file_name in set(gone):
+            self.failure = None
 
     def _is_route_lost(self) -> bool:
         try:
@@ -259,8 +274,10 @@ class SiteDesk:
             with contextlib.suppress(BrokenPipeError):  # it died: its end of output says so
                 self.worker.stdin.write(json.dumps({**worker.upload_document(upload), **order}).encode() + b"\n")
 
-    def hear_outcome(self, outcome: Outcome, release: ReleaseId | None) -> None:
+    def hear_outcome(self, upload: Upload, outcome: Outcome, release: ReleaseId | None, reason: str) -> None:
         """What became of the upload whose turn it was: those that were passed over for it have their turn, or not."""
+        is_bad = outcome in (Outcome.REJECTED, Outcome.FAILED)
+        self.failure = Failure.of(recorded_name(upload.file_name), outcome, reason, now()) if is_bad else None
         if self.passed and outcome in (Outcome.LIVE, Outcome.UNCHANGED):
             self.superseded = Superseded(release, self.passed)
         self.passed = ()
@@ -274,8 +291,17 @@ class SiteDesk:
 
     def status(self) -> SiteStatus:
         waiting = self.arrivals.count - (self.current is not None)
-        trouble = ", ".join(filter(None, (self.lost, self._unread, self.trouble)))
-        return SiteStatus(self.site.name, self.live, self.stage, self.fraction, max(waiting, 0), trouble)
+        held = self.arrivals.find_longest(self.current.file_name if self.current else None)
+        return SiteStatus(
+            self.site.name,
+            self.live,
+            self.stage,
+            self.fraction,
+            max(waiting, 0),
+            Waiting(held[0], held[1], datetime.fromtimestamp(held[2] / 1e9, UTC)) if held else None,
+            ", ".join(filter(None, (self.lost, self._unread, self.trouble, self.unmarked))),
+            self.failure,
+        )
 
 
 def _explain(error: Failed | OSError) -> str:

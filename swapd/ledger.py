@@ -15,6 +15,7 @@ from swapd.model import events
 from swapd.model.config import Mtime, Site
 from swapd.model.control import RollbackRequest
 from swapd.model.errors import Failed, NotComplete, Rejected, SwapdError
+from swapd.model.events import Event
 from swapd.model.record import (
     SUPERSEDED,
     UNRECORDED,
@@ -40,6 +41,7 @@ from swapd.model.release import (
 )
 from swapd.model.room import NoRoom
 from swapd.model.succession import succeed
+from swapd.model.text import LONGEST, printable
 
 
 class Ledger:
@@ -48,16 +50,23 @@ class Ledger:
     def __init__(self, site: Site, context: Context, deployment: Deployment, file_name: str | None = None) -> None:
         """Goes on with a recorded deployment; ``file_name`` is given for one that has not begun."""
         self.site = site
-        self.context = context
         self.deployment = deployment
+        # Whatever is said from here on is found among the deployment's records.
+        self.context = replace(context, emit=lambda event: context.emit(self._about(event)))
         # A record has the name in printable form; only a name that is the same in both forms can have begun.
-        self._answer = Answer(site, context, deployment.file_name if file_name is None else file_name)
+        self._answer = Answer(site, self.context, deployment.file_name if file_name is None else file_name)
         self._is_begun = file_name is None
         self._unpaused = events.describe_pause(None)
         self._stage: Stage | None = None
         self._entered = time.monotonic()
         self._is_kept = False  # the record, because it could not be written
         self._is_done = True  # what is left to do for the uploader, once there is an outcome
+
+    def _about(self, event: Event) -> Event:
+        """The event as one of the deployment's, once that has begun."""
+        if not self.deployment.starts:
+            return event
+        return replace(event, fields={"SWAPD_DEPLOYMENT": self.deployment.id, **event.fields})
 
     @classmethod
     def open(cls, site: Site, context: Context, upload: Upload, kind: Kind = Kind.DEPLOYMENT) -> Ledger:
@@ -88,14 +97,14 @@ class Ledger:
 
     def know_signer(self, signer: str) -> None:
         """Whose signature holds, or nobody's where none is asked for; not written before ``begin``."""
-        self.deployment = replace(self.deployment, signer=signer)
+        self.deployment = replace(self.deployment, signer=printable(signer))
 
     def know_request(self, request: RollbackRequest) -> None:
         """What the control file says, and who may say it; not written before ``begin``."""
         self.deployment = replace(
             self.deployment,
             uploader=request.uploader,
-            signer=request.signer,
+            signer=printable(request.signer),
             signed=request.signed,
             fingerprint=request.fingerprint,
             sidecars=request.sidecars,
@@ -290,8 +299,8 @@ class Ledger:
         self.deployment = replace(
             self.deployment,
             outcome=outcome,
-            reason=reason,
-            hint=hint,
+            reason=printable(reason, LONGEST),
+            hint=printable(hint, LONGEST),
             problem=problem,
             ended=now(),
             must_refresh=is_live_again and self.site.mtime is Mtime.RELEASE,

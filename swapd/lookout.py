@@ -96,23 +96,25 @@ class Lookout:
         desk.queue.extend(upload for upload in ready if upload.file_name not in known)
         desk.weigh_arrivals()
         desk.notices.gather(desk.arrivals, gone)
+        desk.forget_failure(gone)
         desk.read_live()  # which a command may have changed
 
     def _tell_polled(self) -> None:
         """Says once which drop directories are polled, and why."""
         polled = {**self._watch.remote, **self._watch.unwatched}
-        for directory, why in polled.items() - self._polled.items():
-            if directory in self._watch.unwatched:
-                self._emit(events.unwatched(str(directory), why, POLL))
-            else:
-                self._emit(events.polled(str(directory), why, POLL))
+        for desk in self._desks:
+            directory = desk.site.incoming
+            why = polled.get(directory)
+            if why is not None and self._polled.get(directory) != why:
+                describe = events.unwatched if directory in self._watch.unwatched else events.polled
+                self._emit(describe(desk.site.name, str(directory), why, POLL))
         self._polled = polled
 
     def _lose(self, desk: SiteDesk, why: str) -> None:
         """The drop directory cannot be looked at, which is said when it becomes so."""
         if not desk.lost:
             self._emit(events.drop_directory_lost(desk.site.name, str(desk.site.incoming), why))
-        desk.lost = f"its drop directory {desk.site.incoming} is lost: {why}"
+        desk.lost = f"its drop directory is lost: {why} ({desk.site.incoming})"
 
 
 def _refreshed(desk: SiteDesk, ready: list[Upload]) -> list[Upload]:

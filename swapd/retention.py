@@ -13,7 +13,7 @@ import psutil
 
 from swapd.context import Context
 from swapd.host import linux, records
-from swapd.host.child import Child
+from swapd.host.child import WORDS, Child
 from swapd.host.drift import find_drift, is_there
 from swapd.host.files import locked
 from swapd.host.routes import read_route
@@ -22,7 +22,7 @@ from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import Busy
 from swapd.model.record import SiteState
-from swapd.model.release import ReleaseId
+from swapd.model.release import ReleaseId, printable
 from swapd.model.route import route_to
 from swapd.model.usage import describe_users
 from swapd.stages.mark import remove_markers, remove_old_markers
@@ -265,5 +265,5 @@ def _remove_gently(site: Site, parent: int) -> None:
     errors = remove_aside(site.parts)
     if errors:
         said = "; ".join(f"{error.filename}: {error.strerror}" for error in errors[:3])
-        os.write(2, f"{said}{f' and {len(errors) - 3} more' if len(errors) > 3 else ''}".encode(errors="replace"))
+        os.write(2, printable(f"{said}{f' and {len(errors) - 3} more' if len(errors) > 3 else ''}", WORDS).encode())
         raise SystemExit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from swapd import __version__
 from swapd.host.linux import settle_process
 from swapd.model.errors import ExitStatus, SwapdError
 from swapd.model.layout import Layout
+from swapd.model.text import LONGEST, printable
 
 # In the order in which somebody new meets them; click imports none of them for an overview.
 VERBS = {
@@ -67,6 +69,14 @@ def swapd(context: click.Context, root: Path) -> None:
     context.obj = Layout(root.absolute())
 
 
+def _show(error: click.ClickException) -> None:
+    """As click does, for a terminal that is to obey nothing of what was on the command line."""
+    text = io.StringIO()
+    error.show(text)
+    for line in text.getvalue().splitlines():
+        click.echo(printable(line, LONGEST), err=True)
+
+
 def run() -> int:
     """Runs the command that the command line asks for; its exit status."""
     settle_process()
@@ -78,7 +88,7 @@ def run() -> int:
     except click.Abort:
         status = ExitStatus.FAILED
     except click.ClickException as error:
-        error.show()
+        _show(error)
         status = ExitStatus.USAGE if isinstance(error, click.UsageError) else ExitStatus.FAILED
     except SwapdError as error:
         print(f"swapd: {error.message}", file=sys.stderr)
@@ -86,6 +96,6 @@ def run() -> int:
             print(error.hint, file=sys.stderr)
         status = error.exit_status
     except PermissionError as error:
-        print(f"swapd: {error.filename}: {error.strerror}; are you root?", file=sys.stderr)
+        print(f"swapd: {printable(str(error.filename))}: {error.strerror}; are you root?", file=sys.stderr)
         status = ExitStatus.FAILED
     return status or ExitStatus.DONE

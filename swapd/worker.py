@@ -28,7 +28,8 @@ from swapd.model.control import is_control
 from swapd.model.errors import Busy, Failed, NotComplete
 from swapd.model.events import degraded
 from swapd.model.layout import Layout
-from swapd.model.release import Fingerprint, Sidecar, SidecarKind, Stage, Upload
+from swapd.model.release import Fingerprint, Sidecar, SidecarKind, Stage, Upload, printable
+from swapd.model.text import LONGEST
 from swapd.recover import recover
 from swapd.retention import prune_releases, sweep
 from swapd.rollback import rollback
@@ -115,7 +116,8 @@ class Worker:
         except NotComplete as waits:
             self._report(waits=upload.file_name, reason=waits.message)
         except (Busy, Failed, OSError) as error:  # the last: not even the lock can be had
-            reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error.message
+            named = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error.message
+            reason = printable(named, LONGEST)
             self._emit(degraded(reason, self._site.name))
             self._report(waits=upload.file_name, reason=reason)
         else:

@@ -7,6 +7,7 @@ import sys
 import click
 
 from swapd.host.eventlog import EventLog
+from swapd.host.journal import is_journal_stream
 from swapd.host.resume import resume_leftover
 from swapd.model import events
 from swapd.model.layout import Layout
@@ -29,4 +30,5 @@ def command(layout: Layout) -> None:
 def report(layout: Layout, count: int, pauser: int) -> None:
     """Says that so many processes were resumed, which the process ``pauser`` had stopped."""
     EventLog(layout).emit(events.resumed_leftover(count, pauser))
-    click.echo(f"resumed {count} processes")
+    if not is_journal_stream(1):  # it has the event
+        click.echo(f"resumed {count} processes")

@@ -132,7 +132,7 @@ def _be_child(
             while trace and trace.tb_next:
                 trace = trace.tb_next
             place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
-            os.write(2, f"{type(error).__name__}: {error} ({place})".encode(errors="replace"))
+            os.write(2, printable(f"{type(error).__name__}: {error} ({place})", WORDS).encode(errors="replace"))
     finally:
         os._exit(status)
 

@@ -7,12 +7,15 @@ takes 2. So whoever has coprocesses must have one thread only.
 from __future__ import annotations
 
 import io
+import logging
 import os
 import select
 import signal
 from collections.abc import Callable
 
-from swapd.host.child import fork
+from swapd.host.child import UNEXPECTED, fork
+
+log = logging.getLogger(__name__)
 
 
 class Coprocess:
@@ -26,7 +29,7 @@ class Coprocess:
         self.stdin, self.stdout = io.FileIO(to_it, "w"), io.FileIO(from_it, "r")
         self._status: int | None = None
         try:
-            self.pid = fork(name, work, (2, *keep), {0: its_input, 1: its_output})
+            self.pid = fork(name, lambda: _work(name, work), (2, *keep), {0: its_input, 1: its_output})
         except OSError:
             self.close()
             raise
@@ -67,3 +70,12 @@ class Coprocess:
         """Closes our ends of the pipes: it sees the end of its input."""
         self.stdin.close()
         self.stdout.close()
+
+
+def _work(name: str, work: Callable[[], None]) -> None:
+    """In the process. What nobody foresaw goes where all else goes that we say: its standard error may be stuck."""
+    try:
+        work()
+    except Exception:
+        log.exception("swapd %s: an unexpected error ended this process; another one takes its place", name)
+        raise SystemExit(UNEXPECTED) from None

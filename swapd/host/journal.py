@@ -5,7 +5,8 @@ Facts that this rests on:
 - The native socket takes one record per datagram. ``NAME\\n`` + a 64-bit little-endian length + the value + ``\\n``
   frames a field by its length, so nothing inside a value can end it or begin another one.
 - A datagram to a receiver whose queue is full blocks its sender, unless it is sent with MSG_DONTWAIT. swapd must not
-  hang on a journal that is stopped or slow: the record is lost and counted, and the count is the next record sent.
+  hang on a journal that is stopped or slow: the record is lost and counted, and the count is the next record sent, by
+  whichever process of ours.
 - A record larger than the socket's send buffer is EMSGSIZE. It goes as a memfd in SCM_RIGHTS with an empty datagram;
   journald maps such a file only when it is sealed, since its writer could change it underneath otherwise.
 - journald drops a field whose name begins with an underscore (those are its own) or is longer than 64 characters.
@@ -29,8 +30,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from swapd.host.files import write_all
+from swapd.host.losses import Losses
+from swapd.model.events import Loss, records_dropped
 
 NATIVE_SOCKET = Path("/run/systemd/journal/socket")
+BOOTED = Path("/run/systemd/system")  # is there where systemd runs, sd_booted(3)
 
 Value = str | bytes | int
 Record = tuple[int, str, Mapping[str, Value]]  # priority, message, fields
@@ -50,36 +54,46 @@ def is_field_name(name: str) -> bool:
     return _FIELD_NAME.fullmatch(name) is not None
 
 
-def describe_dropped(count: int) -> Record:
-    """The record that says how many others were lost, where the caller has none of its own for it."""
-    return (
-        WARNING,
-        f"{count} journal records were lost: the journal did not take them in time",
-        {"SWAPD_RECORDS_DROPPED": count},
-    )
+def describe_lost(loss: Loss) -> Record:
+    """The record that says how many others were lost."""
+    event = records_dropped(loss)
+    return event.priority, event.message, event.journal_fields
 
 
 class Journal:
-    """Where records go. ``dropped`` counts those lost since the last one that went through.
+    """Where records go. What is lost is counted among ``losses``, and reported before the next one that goes through.
 
     Safe to use from several threads and after a fork. ``describe`` makes the record that reports the losses.
     """
 
-    def __init__(self, describe: Callable[[int], Record] = describe_dropped) -> None:
-        self.dropped = 0
+    def __init__(self, losses: Losses | None = None, describe: Callable[[Loss], Record] = describe_lost) -> None:
+        self._losses = losses or Losses()
         self._describe = describe
         self._lock = threading.RLock()
         self._pid = os.getpid()
+
+    @property
+    def dropped(self) -> int:
+        """How many records were lost, and that is not said yet."""
+        return self._losses.count
 
     def send(self, priority: int, message: str, fields: Mapping[str, Value]) -> None:
         """Hands one record over, or counts it as dropped. Fields with a name the journal refuses are left out."""
         if self._pid != os.getpid():  # a fork may have copied the lock while another thread held it
             self._pid, self._lock = os.getpid(), threading.RLock()
         with self._lock:
-            if self.dropped and self._transmit(*self._describe(self.dropped)):
-                self.dropped = 0
-            if self.dropped or not self._transmit(priority, message, fields):
-                self.dropped += 1
+            if not self.report_losses() or not self._transmit(priority, message, fields):
+                self._losses.add()
+
+    def report_losses(self) -> bool:
+        """Says how many records were lost, if any were; whether nothing is left to say. Never blocks, never raises."""
+        if not self._losses.count:
+            return True
+        with self._lock, self._losses.taken() as taken:
+            if taken and not self._transmit(*self._describe(taken[0])):
+                taken.clear()
+                return False
+        return True
 
     def close(self) -> None:
         """Gives its descriptors back; records sent afterwards are dropped."""
@@ -93,9 +107,13 @@ class NativeJournal(Journal):
     """journald's native socket. It is looked up for every record, so a journald that comes back is found again."""
 
     def __init__(
-        self, identifier: str, socket_path: Path, describe: Callable[[int], Record] = describe_dropped
+        self,
+        identifier: str,
+        socket_path: Path,
+        losses: Losses | None = None,
+        describe: Callable[[Loss], Record] = describe_lost,
     ) -> None:
-        super().__init__(describe)
+        super().__init__(losses, describe)
         self._identifier = identifier
         self._address = os.fspath(socket_path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -136,8 +154,13 @@ class StderrJournal(Journal):
     Each line of a message bears the prefix, or is indented below the first one: text inside cannot pass for a record.
     """
 
-    def __init__(self, descriptor: int = 2, describe: Callable[[int], Record] = describe_dropped) -> None:
-        super().__init__(describe)
+    def __init__(
+        self,
+        descriptor: int = 2,
+        losses: Losses | None = None,
+        describe: Callable[[Loss], Record] = describe_lost,
+    ) -> None:
+        super().__init__(losses, describe)
         self._descriptor = descriptor
         self._has_prefix = is_journal_stream(descriptor)
         self._is_line_open = False  # a line was cut short: the next record must not be glued to it
@@ -160,12 +183,16 @@ class StderrJournal(Journal):
 def open_journal(
     identifier: str = "swapd",
     socket_path: Path | None = NATIVE_SOCKET,
-    describe: Callable[[int], Record] = describe_dropped,
+    losses: Losses | None = None,
+    describe: Callable[[Loss], Record] = describe_lost,
 ) -> Journal:
-    """The journal's native socket where there is one, else standard error (always, with ``socket_path=None``)."""
-    if socket_path is not None and _is_socket(socket_path):
-        return NativeJournal(identifier, socket_path, describe)
-    return StderrJournal(describe=describe)
+    """The journal's native socket where there is one, else standard error (always, with ``socket_path=None``).
+
+    A host that systemd runs has one, also while journald is away: then standard error leads nowhere, for good.
+    """
+    if socket_path is not None and (_is_socket(socket_path) or (socket_path == NATIVE_SOCKET and BOOTED.is_dir())):
+        return NativeJournal(identifier, socket_path, losses, describe)
+    return StderrJournal(losses=losses, describe=describe)
 
 
 def encode_record(priority: int, message: str, identifier: str, fields: Mapping[str, Value]) -> bytes:
@@ -200,20 +227,26 @@ class JournalHandler(logging.Handler):
     A record's exception follows its message, and is the field ``EXCEPTION_TEXT`` as well.
     """
 
-    def __init__(self, journal: Journal, level: int = logging.NOTSET) -> None:
-        super().__init__(level)
+    def __init__(
+        self, journal: Journal, fields: Callable[[logging.LogRecord], Mapping[str, Value]] = lambda _: {}
+    ) -> None:
+        """``fields``: those that a record has of its own kind, beside what its caller gives it."""
+        super().__init__()
         self._journal = journal
+        self._fields = fields
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             message = self.format(record)
-            fields: dict[str, Value] = {"LOGGER": record.name}
+            fields: dict[str, Value] = {"LOGGER": record.name, **self._fields(record)}
             if record.exc_text:  # where Formatter.format() leaves the traceback
                 fields["EXCEPTION_TEXT"] = record.exc_text
             fields.update(getattr(record, "journal_fields", {}))
             self._journal.send(journal_priority(record.levelno), message, fields)
-        except Exception:  # noqa: BLE001 - an argument's __str__ may raise anything, and logging must not
-            self.handleError(record)
+        except Exception as error:  # noqa: BLE001 - an argument's __str__ may raise anything, and logging must not
+            # And not handleError(), which writes to standard error: that may lead to a journal that hangs.
+            where = f"{record.pathname}:{record.lineno}"
+            self._journal.send(WARNING, f"a message of {where} cannot be written: {error!r:.200}", {})
 
 
 def journal_priority(level: int) -> int:

@@ -7,6 +7,8 @@ import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
+from swapd.model.text import printable
+
 _UNSET = 2**32 - 1  # of a process that no login began, such as a service's
 
 
@@ -28,7 +30,7 @@ def find_operator(
     if (os.geteuid() if euid is None else euid) == 0 and (user := environment.get("SUDO_USER")):
         try:
             if str(pwd.getpwnam(user).pw_uid) == environment.get("SUDO_UID"):
-                return user
+                return printable(user)
         except KeyError:
             pass
     return user_name(os.getuid())
@@ -37,6 +39,6 @@ def find_operator(
 def user_name(uid: int) -> str:
     """The name that the system knows the user by, or the number."""
     try:
-        return pwd.getpwuid(uid).pw_name
+        return printable(pwd.getpwuid(uid).pw_name)
     except KeyError:
         return str(uid)

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+from swapd.model.text import LONGEST, printable
+
 
 class ExitStatus(IntEnum):
     """The exit statuses of every swapd command."""
@@ -34,15 +36,18 @@ class Issue:
 
 
 class SwapdError(Exception):
-    """An error with a message for people; ``exit_status`` is what a command ends with."""
+    """An error with a message for people; ``exit_status`` is what a command ends with.
+
+    Message and hint are each one line that a terminal can show, whatever names from outside they are made with.
+    """
 
     exit_status = ExitStatus.FAILED
 
     def __init__(self, problem: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
+        super().__init__(printable(message, LONGEST))
         self.problem = problem
-        self.message = message
-        self.hint = hint
+        self.message = printable(message, LONGEST)
+        self.hint = printable(hint, LONGEST)
 
 
 class Failed(SwapdError):
@@ -105,18 +110,18 @@ class ConfigurationIssue:
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}" if self.line else self.file
         key = f"{self.key}: " if self.key else ""
-        return f"{where}: {key}{self.message}; {self.right}"
+        return printable(f"{where}: {key}{self.message}; {self.right}", LONGEST)
 
 
 class ConfigurationError(SwapdError):
-    """The configuration cannot be used; ``issues`` holds every mistake of every file."""
+    """The configuration cannot be used; ``issues`` holds every mistake of every file, ``message`` a line for each."""
 
     exit_status = ExitStatus.CONFIGURATION
 
     def __init__(self, issues: Iterable[ConfigurationIssue]) -> None:
         self.issues = tuple(issues)
-        super().__init__(
-            "bad-configuration",
-            "\n".join(str(issue) for issue in self.issues),
-            "Correct the lines above; `swapd check` tells when all is well.",
-        )
+        super().__init__("bad-configuration", "", "Correct the lines above; `swapd check` tells when all is well.")
+        self.message = "\n".join(map(str, self.issues))
+
+    def __str__(self) -> str:
+        return self.message

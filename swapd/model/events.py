@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from swapd.model.config import Pause
+from swapd.model.errors import ConfigurationIssue
 from swapd.model.message_ids import MessageId
 from swapd.model.record import Deployment, Kind
 from swapd.model.release import Outcome, PauseCost, ReleaseId, SiteName, printable
+from swapd.model.text import LONGEST
 from swapd.model.units import format_duration
 
 # syslog(3)'s priorities. `journalctl -p warning` shows what somebody should look at.
 ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
+MOST_ISSUES = 3  # of a configuration, in one message
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +32,23 @@ class Event:
     message: str
     fields: Mapping[str, str | int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # Whatever text from outside is in it: one line, and nothing that a terminal would obey.
+        object.__setattr__(self, "message", printable(self.message, LONGEST))
+
     @property
     def journal_fields(self) -> dict[str, str | bytes | int]:
         """All fields but MESSAGE and PRIORITY."""
         return {"MESSAGE_ID": self.id.value, **self.fields}
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """So many records that the journal did not take, and when the first and the last of them were sent."""
+
+    count: int
+    first: datetime
+    last: datetime
 
 
 def _of_site(
@@ -88,8 +105,10 @@ def reloaded(sites: Sequence[SiteName]) -> Event:
     return Event(MessageId.RELOADED, INFO, f"the configuration was reloaded; sites: {', '.join(sites) or 'none'}")
 
 
-def configuration_refused(reason: str) -> Event:
-    message = f"the new configuration was refused, the one before it stays in force: {reason}"
+def configuration_refused(issues: Sequence[ConfigurationIssue]) -> Event:
+    reasons = " | ".join(map(str, issues[:MOST_ISSUES]))
+    more = f" | and {len(issues) - MOST_ISSUES} more: swapd check lists them" if len(issues) > MOST_ISSUES else ""
+    message = f"the new configuration was refused, the one before it stays in force: {reasons}{more}"
     return Event(MessageId.CONFIGURATION_REFUSED, ERROR, message)
 
 
@@ -233,14 +252,14 @@ def watch_rebuilt(reason: str) -> Event:
     return Event(MessageId.WATCH_REBUILT, WARNING, f"the watch on the drop directories was set up anew: {reason}")
 
 
-def polled(path: str, filesystem: str, seconds: float) -> Event:
+def polled(site: SiteName, path: str, filesystem: str, seconds: float) -> Event:
     message = f"the drop directory {path} is on {filesystem}, which may change without an event"
-    return Event(MessageId.POLLED, NOTICE, f"{message}: it is looked at every {seconds:g} s")
+    return _of_site(MessageId.POLLED, NOTICE, site, f"{message}: it is looked at every {seconds:g} s")
 
 
-def unwatched(path: str, why: str, seconds: float) -> Event:
+def unwatched(site: SiteName, path: str, why: str, seconds: float) -> Event:
     message = f"the drop directory {path} has no events ({why}): it is looked at every {seconds:g} s"
-    return Event(MessageId.POLLED, WARNING, message)
+    return _of_site(MessageId.POLLED, WARNING, site, message)
 
 
 def degraded(message: str, site: SiteName | None = None) -> Event:
@@ -250,6 +269,9 @@ def degraded(message: str, site: SiteName | None = None) -> Event:
     return _of_site(MessageId.DEGRADED, WARNING, site, message)
 
 
-def records_dropped(count: int) -> Event:
-    message = f"{count} journal records were lost: the journal did not take them in time"
-    return Event(MessageId.RECORDS_DROPPED, WARNING, message, {"SWAPD_RECORDS_DROPPED": count})
+def records_dropped(loss: Loss) -> Event:
+    what = "1 journal record was" if loss.count == 1 else f"{loss.count} journal records were"
+    times = [f"{instant.astimezone():%Y-%m-%d %H:%M:%S}" for instant in (loss.first, loss.last)]
+    when = f"at {times[0]}" if times[0] == times[1] else f"between {times[0]} and {times[1]}"
+    message = f"{what} lost {when}, as the journal did not take them; what was deployed meanwhile, swapd history tells"
+    return Event(MessageId.RECORDS_DROPPED, WARNING, message, {"SWAPD_RECORDS_DROPPED": loss.count})

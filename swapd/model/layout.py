@@ -60,6 +60,11 @@ class Layout:
         """Written before the first SIGSTOP, removed after the last SIGCONT."""
         return self.run / "pause.toml"
 
+    @property
+    def lost_records(self) -> Path:
+        """When each record was lost of which the journal is still to be told that it was."""
+        return self.run / "lost-records"
+
     def site_lock(self, site: str) -> Path:
         """Held by whoever deploys to the site: the daemon's worker or a command."""
         return self.run / f"site-{site}.lock"

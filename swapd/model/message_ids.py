@@ -57,3 +57,4 @@ class MessageId(StrEnum):
     WATCH_REBUILT = "485b8bfaec1a4cc284d6fca628b5bf75"
     RECORDS_DROPPED = "447a8a77c8ad4dedb7f08a3c69253c40"  # with SWAPD_RECORDS_DROPPED
     DEGRADED = "5042a573bf15476385c40063eec88261"
+    UNEXPECTED = "6e378fca971d4ba88a37f347704c4df3"  # a fault of our own

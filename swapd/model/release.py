@@ -8,7 +8,6 @@ swapped, and only verified bytes can become one, so a mistake in the order does 
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import NewType
 from swapd.model.errors import Rejected
 from swapd.model.patterns import RELEASE_ID, RELEASE_NAME
 from swapd.model.patterns import SITE_NAME as SITE_NAME
+from swapd.model.text import printable as printable  # for whoever names what is defined here
 
 SiteName = NewType("SiteName", str)
 Digest = NewType("Digest", str)  # 64 lower-case hex digits: SHA-256 of the tarball's bytes
@@ -117,24 +117,6 @@ def release_id(name: str, digest: Digest) -> ReleaseId:
 def is_release_id(text: str) -> bool:
     """Whether the text is a release's id."""
     return RELEASE_ID.fullmatch(text) is not None
-
-
-def printable(text: str, limit: int = 200) -> str:
-    """Text from outside, fit for one line of a terminal, a marker or the journal.
-
-    Control characters, line and paragraph separators, format characters (such as those that turn the writing
-    direction) and undecodable bytes are escaped; what is longer than ``limit`` characters is cut.
-    """
-    # What is printable for Python is what we call so: neither a separator nor of the others, but for the space.
-    escaped = (
-        text
-        if text.isprintable()
-        else "".join(
-            character if character == " " or unicodedata.category(character)[0] not in "CZ" else ascii(character)[1:-1]
-            for character in text
-        )
-    )
-    return escaped if len(escaped) <= limit else escaped[:limit] + "…"
 
 
 def recorded_name(file_name: str) -> str:

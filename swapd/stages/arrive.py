@@ -40,6 +40,8 @@ UNFINISHED = (".part", ".filepart", ".tmp", "~")
 # How often a file that somebody has open, or that waits for something, is looked at again without an event, seconds.
 PATIENCE = 5.0
 
+TURN, QUIET = "waits for its turn", "waits until it has been quiet"
+
 # Of a file that cannot be looked at. The nanoseconds must be said: they would be None.
 UNKNOWN = os.stat_result((stat.S_IFREG, *[0] * 9), {"st_mtime_ns": 0, "st_ctime_ns": 0})
 
@@ -58,6 +60,11 @@ class Seen:
     @property
     def answer(self) -> Answer:
         return self.fingerprint, self.sidecars
+
+    @property
+    def changed_ns(self) -> int:
+        """When it, or a sidecar of it, changed last, as far as an uploader cannot set it."""
+        return max(state.ctime_ns for state in (self.fingerprint, *(sidecar.fingerprint for sidecar in self.sidecars)))
 
     def find_lack(self, require: Require) -> str:
         """Which sidecar is still to come for what the site requires; empty where none is."""
@@ -137,7 +144,7 @@ class Arrivals:
                 waiting = self._waiting[name] = _Waiting(item, now)
             settles = site.verify.settle - self._quiet(waiting, now, wall)
             if self._is_ready(waiting, site, settles <= 0, now):
-                waiting.reason = "waits for its turn"
+                waiting.reason = TURN
                 ready.append(Upload(site.incoming, name, True, settles <= 0, item.fingerprint, item.sidecars))
             elif settles > 0 or now < waiting.retry_at:
                 again = settles if settles > 0 else waiting.retry_at - now
@@ -147,9 +154,7 @@ class Arrivals:
     @staticmethod
     def _quiet(waiting: _Waiting, now: float, wall: float) -> float:
         """Seconds for which upload and sidecars have not changed: the inode's own change time cannot be set."""
-        seen = waiting.seen
-        states = (seen.fingerprint, *(sidecar.fingerprint for sidecar in seen.sidecars))
-        return max(now - waiting.since, wall - max(state.ctime_ns / 1e9 for state in states))
+        return max(now - waiting.since, wall - waiting.seen.changed_ns / 1e9)
 
     @staticmethod
     def _is_ready(waiting: _Waiting, site: Site, is_settled: bool, now: float) -> bool:
@@ -164,7 +169,7 @@ class Arrivals:
         if item.is_vouched(site.verify.require) and not waiting.is_tried:
             return True
         if not is_settled:
-            waiting.reason = "waits until it has been quiet"
+            waiting.reason = QUIET
         return is_settled
 
     def put_back(self, upload: Upload, reason: str, now: float) -> None:
@@ -203,6 +208,20 @@ class Arrivals:
     def waiting(self) -> dict[str, str]:
         """Why each upload waits, by name; also those that are ready."""
         return {name: waiting.reason for name, waiting in self._waiting.items()}
+
+    def find_longest(self, but: str | None = None) -> tuple[str, str, int] | None:
+        """The upload that waits for something of its own for the longest time: its name, for what, and since when.
+
+        That is when it, or a sidecar of it, changed last, in nanoseconds since the epoch. Not the one that is called
+        ``but``, nor those that wait for their turn, or until they have been quiet: that passes by itself.
+        """
+        held = (
+            (item.seen.changed_ns, name, item.reason)
+            for name, item in self._waiting.items()
+            if item.reason not in (TURN, QUIET, "") and name != but
+        )
+        since, name, reason = min(held, default=(0, "", ""))
+        return (name, reason, since) if name else None
 
     def reason(self, name: str) -> str | None:
         """Why the upload of this name waits; None where none does."""

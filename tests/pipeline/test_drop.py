@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -225,14 +226,32 @@ def test_what_was_rejected_is_looked_at_again_only_when_it_changes(scratch: Scra
     scratch.wait_marker("bad.tar.gz.rejected")
     daemon.wait_status("bad.tar.gz rejected")
     daemon.stop()
-    scratch.start_daemon()
+    daemon = scratch.start_daemon()
+    daemon.wait_status("shop: bad.tar.gz rejected: ")
     drop(one, incoming)
     scratch.wait_marker("shop-1.tar.gz.live")
+    assert "bad.tar.gz" not in daemon.wait_status("shop: shop-1@")
     assert [item.outcome for item in scratch.deployments()] == [Outcome.LIVE, Outcome.REJECTED]
     touch(incoming / "bad.tar.gz")
     wait_until(lambda: len(scratch.deployments()) == 3, "another look after it was touched")
+    daemon.wait_status("shop: bad.tar.gz rejected: ")
     (incoming / "bad.tar.gz").unlink()
     wait_until(lambda: "bad.tar.gz.rejected" not in scratch.markers(), "its marker to go with it")
+    wait_until(lambda: "bad.tar.gz" not in daemon.status_lines()[-1], "nobody to be told of it any more")
+
+
+def test_what_waits_for_its_sidecar_is_in_the_status_with_its_name_and_since_when(plot: Plot, one: Path) -> None:
+    scratch = plot(verify={"require": "digest"})
+    for name in ("second.tar.gz", "first.tar.gz"):
+        drop(one, scratch.incoming, name)
+        os.utime(scratch.incoming / name, (0, 0))
+    line = scratch.daemon.wait_status(f"{scratch.site}: 2 waiting (second.tar.gz waits for its sidecar second.tar.gz.")
+    since = datetime.fromtimestamp((scratch.incoming / "second.tar.gz").stat().st_ctime).astimezone()
+    assert f" second.tar.gz.sha256 since {since:%H:%M:%S})" in line
+    (scratch.incoming / "second.tar.gz").unlink()
+    scratch.daemon.wait_status(f"{scratch.site}: 1 waiting (first.tar.gz waits for its sidecar first.tar.gz.sha256 ")
+    (scratch.incoming / "first.tar.gz").unlink()
+    scratch.daemon.wait_status(f"{scratch.site}: no release yet")
 
 
 STRANGE = [

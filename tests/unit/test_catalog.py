@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from swapd.model.message_ids import MessageId
+from swapd.verbs import VERBS
 
 CATALOG = Path(__file__).parents[2] / "systemd/swapd.catalog"
 
@@ -68,6 +69,21 @@ def test_entry_is_complete(member: MessageId) -> None:
     assert len(text) > 100
     assert set(re.findall("@([A-Z_]+)@", header["Subject"] + text)) <= FIELDS
     assert all(len(line) <= 77 for line in text.splitlines()), "journalctl puts three columns before each line"
+
+
+@pytest.mark.parametrize("member", MessageId)
+def test_entry_says_what_happened_what_is_still_safe_and_what_to_do(member: MessageId) -> None:
+    """In this order, under the same words: it is read at three in the morning."""
+    _, text = read_entries()[member.value]
+    message, *happened, safe, to_do = re.split(r"\n\n(?! )", text)
+    assert message == "@MESSAGE@"
+    assert happened
+    assert not any(word in " ".join(happened) for word in ("Still safe:", "To do:"))
+    assert re.fullmatch(r"Still safe: [a-z].{15,}\.", safe, re.DOTALL), safe
+    assert to_do.startswith("To do: ")
+    assert re.search("`|nothing|    journalctl ", to_do), "no command, and not even that none is needed"
+    for command in re.findall(r"`swapd ([a-z]+)", text):
+        assert command in VERBS, f"swapd {command} is no command"
 
 
 @pytest.mark.skipif(not shutil.which("journalctl"), reason="no journalctl on this machine")

@@ -11,6 +11,7 @@ import pytest
 
 from swapd.model import events
 from swapd.model.config import Pause, PauseMode
+from swapd.model.errors import ConfigurationIssue
 from swapd.model.events import Event
 from swapd.model.message_ids import MessageId
 from swapd.model.record import Deployment, Kind
@@ -167,6 +168,8 @@ def test_every_function_makes_an_event_for_people_and_programs() -> None:
         "where": "/var/www/shop.releases",
         "message": "a message",
         "count": 3,
+        "issues": [ConfigurationIssue("/etc/swapd/sites/shop.toml", 3, "key\n\x1b[2J", "is not known", "be right")] * 5,
+        "loss": events.Loss(3, BEGUN.started, BEGUN.started + timedelta(seconds=9)),
         "pauser": 42,
         "path": "/var/spool/swapd/shop",
         "why": "it is gone",

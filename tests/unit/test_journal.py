@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import socket
 import struct
 import sys
@@ -33,6 +34,8 @@ from swapd.host.journal import (
     journal_priority,
     open_journal,
 )
+from swapd.host.losses import Losses
+from swapd.model.message_ids import MessageId
 
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -206,7 +209,8 @@ def test_a_large_record_for_a_full_queue_is_lost_too(journal: Journal, receiver:
 
 
 def test_the_caller_may_word_the_report_of_losses(receiver: Receiver) -> None:
-    journal = open_journal("swapd", receiver.path, lambda count: (3, f"{count} gone", {"MESSAGE_ID": "0" * 32}))
+    describe = lambda loss: (3, f"{loss.count} gone", {"MESSAGE_ID": "0" * 32})  # noqa: E731
+    journal = open_journal("swapd", receiver.path, describe=describe)
     queued = fill(journal)
     for _ in range(queued):
         receiver.receive()
@@ -279,6 +283,109 @@ def test_a_forked_child_is_not_held_up_by_a_lock_that_its_parent_held(journal: J
     thread.join()
 
 
+# What was lost by whom -----------------------------------------------------------------------------------------
+
+
+def test_what_a_process_lost_that_was_killed_is_reported_by_another_one(tmp_path: Path) -> None:
+    path, lost = tmp_path / "socket", tmp_path / "lost-records"
+
+    def lose(count: int) -> None:
+        """What a worker does that has its one upload while the journal is away."""
+        worker = NativeJournal("swapd", path, Losses(lost))
+        for _ in range(count):
+            worker.send(INFO, "lost", {})
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for count in (3, 4):
+        child = os.fork()
+        if child == 0:
+            try:
+                lose(count)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    daemon = NativeJournal("swapd", path, Losses(lost))
+    assert daemon.dropped == 7
+    assert not daemon.report_losses(), "to nobody"
+    assert daemon.dropped == 7, "and nothing is forgotten by the attempt"
+    receiver = Receiver(path)
+    assert daemon.report_losses()
+    report = receiver.receive()
+    assert (report["SWAPD_RECORDS_DROPPED"], report["MESSAGE_ID"]) == (b"7", MessageId.RECORDS_DROPPED.value.encode())
+    assert daemon.report_losses()
+    assert not receiver.has_more(), "said once"
+    daemon.close()
+    receiver.close()
+
+
+def test_many_that_lose_and_report_count_each_record_once(tmp_path: Path) -> None:
+    """Each arrives or is in a report, whoever reports it, of a receiver whose queue is full again and again."""
+    receiver, lost = Receiver(tmp_path / "socket"), tmp_path / "lost-records"
+    each, children = 500, []
+    for number in range(4):
+        children.append(os.fork())
+        if children[-1] == 0:
+            try:
+                mine = NativeJournal(f"swapd-{number}", receiver.path, Losses(lost))
+                for _ in range(each):
+                    mine.send(INFO, "one", {})
+                os._exit(len(mine._losses._mine))  # what it could not write down
+            finally:
+                os._exit(255)
+    arrived = reports = reported = 0
+    left = set(children)
+    while left or receiver.has_more():
+        if left:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+            reported += os.waitstatus_to_exitcode(status)
+            left.discard(ended)
+        if receiver.has_more():
+            fields = receiver.receive()
+            reports += fields["MESSAGE"] != b"one"
+            reported += int(fields.get("SWAPD_RECORDS_DROPPED", 0))
+            arrived += fields["MESSAGE"] == b"one"
+    count = Losses(lost).count
+    assert reports > 1, "it was never full"
+    assert arrived + reported + count == len(children) * each
+    receiver.close()
+
+
+def test_what_cannot_be_written_down_is_remembered_and_not_by_a_child(tmp_path: Path) -> None:
+    losses = Losses(tmp_path / "missing" / "lost-records")
+    losses.add()
+    losses.add()
+    assert losses.count == 2
+    child = os.fork()
+    if child == 0:
+        os._exit(losses.count)
+    assert os.waitpid(child, 0)[1] == 0
+    with losses.taken() as (loss,):
+        assert loss.count == 2
+        assert loss.first <= loss.last
+    assert losses.count == 0
+
+
+def test_a_process_that_was_stopped_with_the_file_in_its_hands_holds_up_nobody(tmp_path: Path) -> None:
+    losses = Losses(tmp_path / "lost-records")
+    losses.add()
+    with open(tmp_path / "lost-records") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        losses.add()
+        assert losses.count == 2
+        with losses.taken() as (loss,):
+            assert loss.count == 1, "what this process knows by itself"
+    with losses.taken() as (loss,):
+        assert loss.count == 1
+
+
+def test_a_name_that_is_planted_for_the_file_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "lost-records").symlink_to(tmp_path / "victim")
+    (tmp_path / "victim").write_bytes(b"")
+    losses = Losses(tmp_path / "lost-records")
+    losses.add()
+    assert (tmp_path / "victim").read_bytes() == b""
+
+
 # Standard error ------------------------------------------------------------------------------------------------
 
 
@@ -349,7 +456,7 @@ def test_a_pipe_that_nobody_reads_loses_records_but_never_blocks(pipe: tuple[int
     journal.send(INFO, "again", {})
     read += os.read(reading, 1 << 20)
     lines = read.decode().splitlines()
-    assert lines[-2].endswith("1 journal records were lost: the journal did not take them in time")
+    assert "1 journal record was lost at " in lines[-2]
     assert lines[-1].endswith("info again")
     assert journal.dropped == 0
 
@@ -403,10 +510,12 @@ def test_an_exception_follows_its_message_and_is_a_field(logger: logging.Logger,
 def test_a_log_call_that_cannot_be_formatted_raises_nothing(
     journal: Journal, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())  # where logging itself complains
+    stderr = io.StringIO()  # where logging itself complains, and may hang
+    monkeypatch.setattr(sys, "stderr", stderr)
     handler = JournalHandler(journal)
     handler.handle(logging.LogRecord("swapd", logging.INFO, __file__, 1, "%d", ("not a number",), None))
-    assert not receiver.has_more()
+    assert f"{__file__}:1".encode() in receiver.receive()["MESSAGE"]
+    assert stderr.getvalue() == ""
     handler.handle(logging.LogRecord("swapd", logging.INFO, __file__, 1, "%d", (1,), None))
     assert receiver.receive()["MESSAGE"] == b"1"
 
