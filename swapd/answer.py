@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from swapd.context import Context
@@ -21,6 +21,21 @@ def is_retried(deployment: Deployment) -> bool:
     if deployment.problem == "crashed" and deployment.attempt >= MAX_ATTEMPTS:
         return False
     return deployment.problem in RETRIED and deployment.is_dropped
+
+
+def find_answered(deployments: Iterable[Deployment]) -> Iterator[Deployment]:
+    """Of deployments, newest first, those of uploads that were rejected, failed or passed over, and left as they are.
+
+    By the newest of each name.
+    """
+    seen: set[str] = set()
+    for deployment in deployments:
+        if not deployment.is_dropped or deployment.file_name in seen:
+            continue
+        seen.add(deployment.file_name)
+        stays = deployment.outcome in (Outcome.REJECTED, Outcome.FAILED) or deployment.is_superseded
+        if stays and not is_retried(deployment):
+            yield deployment
 
 
 class Answer:

@@ -20,6 +20,7 @@ from swapd.desk import SiteDesk
 from swapd.host.configuration import read_sites
 from swapd.host.eventlog import EventLog
 from swapd.host.notify import Notifier
+from swapd.host.presence import appear
 from swapd.host.resume import resume_for_stopped
 from swapd.lookout import Lookout
 from swapd.model import events
@@ -51,6 +52,7 @@ class Daemon:
         self._selector = selectors.DefaultSelector()
         self._trouble = ""
         self._not_resumed = ""
+        self._presence: int | None = None
         self._is_stopping = False
         self._desks: dict[SiteName, SiteDesk] = {}
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -77,6 +79,7 @@ class Daemon:
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; ends when every worker has."""
+        self._presence = appear(self._layout)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)  # the byte in the wake-up pipe is what is handled
@@ -268,8 +271,9 @@ class Daemon:
         elif "stage" in report:
             desk.stage = f"{report['stage']} {report['release']}".strip()
             desk.fraction = report["fraction"]
+            desk.show_progress(report["stage"], report["release"])
         elif upload is not None:
-            desk.stage, desk.fraction, desk.current = "", None, None
+            desk.rest()
             if "waits" in report:
                 desk.passed = ()
                 desk.arrivals.put_back(upload, report["reason"], time.monotonic())
@@ -310,7 +314,8 @@ class Daemon:
                 self._log.emit(events.degraded(f"the worker ended by {how}; its successor recovers", desk.site.name))
             desk.must_recover = True
             desk.not_before = time.monotonic() + RESTART_DELAY
-        desk.worker, desk.current, desk.stage, desk.fraction = None, None, "", None
+        desk.worker = None
+        desk.rest()
         desk.look_at = 0.0
 
     def _stop(self) -> None:

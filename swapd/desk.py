@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from swapd import worker
-from swapd.answer import is_retried
+from swapd.answer import find_answered
 from swapd.host import records
 from swapd.host.coprocess import Coprocess
 from swapd.host.files import is_writable
 from swapd.host.leisure import Leisure
+from swapd.host.progress import ProgressFile
 from swapd.host.room import read_room
 from swapd.host.routes import is_route_lost
 from swapd.model.config import Queue, Site
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
 from swapd.model.record import UNRECORDED, Deployment, Kind, LiveRelease, now
-from swapd.model.release import DeploymentId, Outcome, ReleaseId, SiteName, Upload, recorded_name
+from swapd.model.release import DeploymentId, Outcome, ReleaseId, SiteName, Stage, Upload, recorded_name
 from swapd.model.room import RoomNeeded
 from swapd.model.status import Failure, SiteStatus, Waiting
 from swapd.model.turns import Superseded, choose_turn, find_passed
@@ -62,6 +63,7 @@ class SiteDesk:
         self.not_before = 0.0
         self.stage = ""
         self.fraction: float | None = None
+        self._progress = ProgressFile(layout, site.name)
         self.trouble = ""  # what cannot be known, or went wrong in the daemon
         self.failure = self._find_failure()  # what went wrong with the last upload
         self.lost = ""  # what is wrong with the drop directory
@@ -274,6 +276,16 @@ class SiteDesk:
             with contextlib.suppress(BrokenPipeError):  # it died: its end of output says so
                 self.worker.stdin.write(json.dumps({**worker.upload_document(upload), **order}).encode() + b"\n")
 
+    def show_progress(self, stage: str, release: str) -> None:
+        """Lets everybody see how far the current one is; of one that is over, only systemd is told."""
+        if self.current is not None:
+            self._progress.show(recorded_name(self.current.file_name), Stage(stage), self.fraction, release)
+
+    def rest(self) -> None:
+        """The current one is over, or its worker is."""
+        self.stage, self.fraction, self.current = "", None, None
+        self._progress.remove()
+
     def hear_outcome(self, upload: Upload, outcome: Outcome, release: ReleaseId | None, reason: str) -> None:
         """What became of the upload whose turn it was: those that were passed over for it have their turn, or not."""
         is_bad = outcome in (Outcome.REJECTED, Outcome.FAILED)
@@ -324,15 +336,8 @@ def _read_deployments(layout: Layout, site: SiteName, containing: str = "") -> l
 
 
 def _answered(layout: Layout, site: SiteName) -> Iterator[Deployment]:
-    """The deployments of uploads that were rejected or failed as they are, by the newest record of each name.
+    """What the site's records answered already.
 
-    None where the records cannot be read: then each upload waits until they can, and is looked at again.
+    Nothing where they cannot be read: then each upload waits until they can, and is looked at again.
     """
-    seen: set[str] = set()
-    for deployment in _read_deployments(layout, site):
-        if not deployment.is_dropped or deployment.file_name in seen:
-            continue
-        seen.add(deployment.file_name)
-        stays = deployment.outcome in (Outcome.REJECTED, Outcome.FAILED) or deployment.is_superseded
-        if stays and not is_retried(deployment):
-            yield deployment
+    return find_answered(_read_deployments(layout, site))

@@ -20,6 +20,7 @@ VERBS = {
     "init": "Configure a site and make its directories.",
     "check": "Validate the configuration and this host.",
     "deploy": "Deploy a tarball now.",
+    "follow": "Show a deployment as it goes; its outcome is the exit status.",
     "rollback": "Make a kept release live again.",
     "status": "What is live, under way, waiting, and what went wrong last.",
     "history": "The deployments, newest first.",
@@ -80,6 +81,9 @@ def _show(error: click.ClickException) -> None:
 def run() -> int:
     """Runs the command that the command line asks for; its exit status."""
     settle_process()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a terminal has no character for ends no command
     status: int | None
     try:
         status = swapd(standalone_mode=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -11,17 +10,19 @@ from pathlib import Path
 
 import click
 
+from swapd.commands.documents import describe_deployment, print_document
 from swapd.context import Context
 from swapd.deploy import deploy
 from swapd.host.configuration import read_site
 from swapd.host.eventlog import EventLog
+from swapd.host.progress import ProgressFile
 from swapd.host.users import find_operator
 from swapd.model.config import Site
 from swapd.model.errors import ExitStatus, Failed, NotComplete
 from swapd.model.events import Event
 from swapd.model.layout import Layout
 from swapd.model.record import Deployment, Kind
-from swapd.model.release import Outcome, Stage, Upload, printable
+from swapd.model.release import Outcome, SiteName, Stage, Upload, printable, recorded_name
 from swapd.retention import sweep
 from swapd.stages.arrive import scan
 from swapd.stages.mark import announce
@@ -52,7 +53,8 @@ def command(layout: Layout, site: str, file: Path, patience: float, as_json: boo
     log = EventLog(layout)
     try:
         with cancellable() as cancelled:
-            with _progress(not as_json) as progress:
+            name = recorded_name(upload.file_name)
+            with showing(not as_json) as show, publishing(layout, configured.name, name, show) as progress:
                 # Below --root the log is this very terminal, which gets the outcome anyhow.
                 emit = log.emit if layout.is_host else discard
                 context = Context(layout, emit, progress, lambda: bool(cancelled), find_operator(), log.find_told)
@@ -97,42 +99,70 @@ def show_nothing(stage: Stage, fraction: float | None, release: str) -> None:
     """No progress, for a pipe."""
 
 
-class _Bar:
-    """A progress bar for a terminal."""
+Show = Callable[[Stage, float | None, str], None]
+
+
+class Bar:
+    """A progress bar for a terminal, as wide as that lets it be."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         # No refreshing thread: a guardian is forked during the deployment, and a fork copies locks but no threads.
-        columns = (TextColumn("{task.description:<8}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-        self.progress = Progress(*columns, TimeElapsedColumn(), auto_refresh=False, transient=True)
-        self._task = self.progress.add_task("")
+        columns = (
+            TextColumn("{task.description:<8}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[share]:>4}"),
+        )
+        self.progress = Progress(*columns, TimeElapsedColumn(), auto_refresh=False, transient=True, expand=True)
+        self._task = self.progress.add_task("", share="")
 
     def __call__(self, stage: Stage, fraction: float | None, release: str) -> None:
+        """Shows it, and for how long the deployment has gone on."""
         del release
-        self.progress.update(self._task, description=stage.value, completed=(fraction or 0.0) * 100)
+        share = "" if fraction is None else f"{fraction:.0%}"
+        completed = (fraction or 0.0) * 100
+        self.progress.update(self._task, description=stage.value, completed=completed, share=share)
         self.progress.refresh()
 
 
 @contextmanager
-def _progress(is_wanted: bool) -> Iterator[Callable[[Stage, float | None, str], None]]:
+def showing(is_wanted: bool) -> Iterator[Show]:
+    """What shows the progress to people: a bar on a terminal, nothing elsewhere."""
     if not is_wanted or not sys.stdout.isatty():
         yield show_nothing
         return
-    bar = _Bar()
+    bar = Bar()
     with bar.progress:
         yield bar
+
+
+@contextmanager
+def publishing(layout: Layout, site: SiteName, file_name: str, show: Show) -> Iterator[Show]:
+    """What shows the progress to whoever follows the site, too."""
+    public = ProgressFile(layout, site)
+
+    def show_both(stage: Stage, fraction: float | None, release: str) -> None:
+        public.show(file_name, stage, fraction, release)
+        show(stage, fraction, release)
+
+    try:
+        yield show_both
+    finally:
+        public.remove()
 
 
 def print_outcome(deployment: Deployment, as_json: bool) -> None:
     """What became of it, for people or programs."""
     if as_json:
-        click.echo(json.dumps(deployment.document(), indent=2, default=str))
+        print_document(describe_deployment(deployment))
         return
     what = deployment.release or deployment.file_name
     is_rollback = deployment.kind is Kind.ROLLBACK
     if deployment.outcome is Outcome.LIVE:
         click.echo(f"{deployment.site}: {what} is live{' again' if is_rollback else ''}; {deployment.reason}")
+    elif deployment.is_superseded:
+        click.echo(f"{deployment.site}: {what} was not deployed: {deployment.reason}. {deployment.hint}")
     elif deployment.outcome is Outcome.UNCHANGED:
         click.echo(f"{deployment.site}: {what} is live already; nothing was touched")
     else:

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import click
 
-from swapd.commands.deploy import STATUSES, cancellable, discard, print_outcome, show_nothing
+from swapd.commands.deploy import STATUSES, cancellable, discard, print_outcome, publishing, show_nothing
 from swapd.context import Context
 from swapd.host.configuration import read_site
 from swapd.host.eventlog import EventLog
@@ -14,6 +14,7 @@ from swapd.host.users import find_operator
 from swapd.model.control import RollbackRequest
 from swapd.model.errors import Failed, NotComplete
 from swapd.model.layout import Layout
+from swapd.model.release import recorded_name
 from swapd.rollback import rollback
 from swapd.stages.mark import announce
 
@@ -32,16 +33,15 @@ def command(layout: Layout, site: str, release: str, patience: float, as_json: b
     when this host could not do it, 2 when no such release is kept, 5 when a deployment of the site is under way.
     """
     configured = read_site(layout, site)
-    log = EventLog(layout)
+    log, request = EventLog(layout), RollbackRequest(release)
     try:
-        with cancellable() as cancelled:
+        name = recorded_name(request.name)
+        with cancellable() as cancelled, publishing(layout, configured.name, name, show_nothing) as progress:
             # Below --root the log is this very terminal, which gets the outcome anyhow.
             emit = log.emit if layout.is_host else discard
-            context = Context(layout, emit, show_nothing, lambda: bool(cancelled), find_operator(), log.find_told)
+            context = Context(layout, emit, progress, lambda: bool(cancelled), find_operator(), log.find_told)
             # Told when it is live: the files get their new times after that.
-            deployment = rollback(
-                configured, RollbackRequest(release), context, patience, lambda ended: print_outcome(ended, as_json)
-            )
+            deployment = rollback(configured, request, context, patience, lambda ended: print_outcome(ended, as_json))
     except NotComplete as error:
         raise Failed(error.problem, error.message, error.hint) from error
     with suppress(OSError):

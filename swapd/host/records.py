@@ -19,6 +19,7 @@ from swapd.model.release import SiteName
 
 REBUILT = "Move the file away: swapd then goes by what it finds on the disk."
 HISTORY_LENGTH = 200  # deployments remembered for a site
+TICK_NS = 100_000_000  # longer than any filesystem's clock stands still
 CHUNK = 1 << 16  # bytes read at once: more than any record has
 
 R = TypeVar("R", bound=Recorded)
@@ -169,6 +170,45 @@ def _read_bytes(path: str) -> bytes:
         return content
     finally:
         os.close(descriptor)
+
+
+class DeploymentsReader:
+    """Reads the records of a site's deployments again and again; those that are as they were are not parsed anew."""
+
+    def __init__(self, layout: Layout, site: SiteName) -> None:
+        self._layout = layout
+        self._site = site
+        self._read_at = 0  # of time.time_ns()
+        self._known: dict[str, tuple[tuple[int, int], Deployment | None]] = {}
+
+    def read(self) -> list[Deployment]:
+        """As ``read_deployments``."""
+        if self._has_changed():
+            self._read_at, known = time.time_ns(), self._known
+            self._known = {}
+            for path in _find_deployments(self._layout, self._site):
+                with contextlib.suppress(OSError):
+                    status = os.stat(path)
+                    state = (status.st_ino, status.st_mtime_ns)
+                    before = known.get(path)
+                    self._known[path] = before if before and before[0] == state else (state, _find_deployment(path))
+        found = [deployment for _, deployment in self._known.values() if deployment is not None]
+        return sorted(found, key=lambda deployment: deployment.started, reverse=True)
+
+    def _has_changed(self) -> bool:
+        """Each record is renamed to its place, so the directory tells; of one tick of the clock, only later."""
+        places = (self._layout.deployments(self._site), self._layout.kept_records(self._site))
+        for place in places:
+            with contextlib.suppress(OSError):
+                if place.stat().st_mtime_ns > self._read_at - TICK_NS:
+                    return True
+        return not self._read_at
+
+
+def _find_deployment(path: str) -> Deployment | None:
+    with contextlib.suppress(Failed):
+        return _parse(Deployment, Path(path), _read_bytes(path))
+    return None
 
 
 def find_unfinished(layout: Layout, site: SiteName) -> list[Deployment]:

@@ -65,6 +65,15 @@ class Layout:
         """When each record was lost of which the journal is still to be told that it was."""
         return self.run / "lost-records"
 
+    @property
+    def daemon_lock(self) -> Path:
+        """Held by the daemon as long as it runs."""
+        return self.run / "daemon.lock"
+
+    def progress(self, site: str) -> Path:
+        """How far the deployment of the site is that is under way."""
+        return self.run / f"progress-{site}.json"
+
     def site_lock(self, site: str) -> Path:
         """Held by whoever deploys to the site: the daemon's worker or a command."""
         return self.run / f"site-{site}.lock"

@@ -90,3 +90,13 @@ def exact_duration(seconds: float) -> str:
 def exact_size(size: int) -> str:
     """The size as ``parse_size`` reads it back."""
     return f"{size}B"
+
+
+def format_age(seconds: float) -> str:
+    """How long ago something was, for people: ``just now``, ``3 min ago``, ``2 days ago``; never less than it is."""
+    if seconds < 1:
+        return "just now"
+    for unit, length in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= (2 * length if unit == "days" else length):
+            return f"{int(seconds // length)} {unit} ago"
+    return f"{int(seconds)} s ago"

@@ -108,6 +108,15 @@ def _write_marker(incoming: Path, base: str, marker: Marker) -> None:
                 _remove(directory, f"{base}.{outcome.value}")
 
 
+def find_reason(incoming: Path, file_name: str) -> str | None:
+    """Why the upload waits, as its pending marker says; None where there is none that root or we have written."""
+    with contextlib.suppress(OSError), opened_directory(incoming) as directory:
+        marker = f"{marker_base(file_name)}.{Outcome.PENDING.value}"
+        if os.stat(marker, dir_fd=directory, follow_symlinks=False).st_uid in (0, os.geteuid()):
+            return _read_text(directory, marker, "reason")
+    return None
+
+
 def remove_pending_marker(incoming: Path, file_name: str) -> None:
     """Removes the marker of a tarball that went away before it was taken up."""
     with opened_directory(incoming) as directory:

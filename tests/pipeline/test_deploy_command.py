@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,8 +12,9 @@ from swapd.host import records
 from swapd.host.files import locked
 from swapd.model.release import Outcome, SiteName
 from tests.support.httpd import Httpd
-from tests.support.sites import Scratch, environment, leftovers
+from tests.support.sites import Scratch, leftovers
 from tests.support.tarballs import digest_of, drop, release_of, site_content, write_sidecar, write_tarball
+from tests.support.terminal import run_on_terminal
 from tests.support.trees import texts, write_tree
 from tests.support.waiting import wait_until
 
@@ -151,26 +149,11 @@ def test_an_interruption_ends_it_at_its_next_step(scratch: Scratch, large: Path,
 
 def test_a_terminal_gets_a_progress_bar(scratch: Scratch, large: Path) -> None:
     scratch.add_site()
-    controller, terminal = pty.openpty()
-    command = subprocess.Popen(
-        scratch.command_line("deploy", "shop", large),
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env=environment(TERM="xterm", COLUMNS="100"),
-    )
-    os.close(terminal)
-    shown = b""
-    while select.select([controller], [], [], 30)[0]:
-        try:
-            shown += os.read(controller, 1 << 16)
-        except OSError:  # EIO: the other side is closed
-            break
-    os.close(controller)
-    assert command.wait() == 0
-    assert b"extract" in shown
-    assert b"%" in shown
-    assert f"{release_of(large)} is live".encode() in shown
+    status, shown = run_on_terminal(scratch.command_line("deploy", "shop", large))
+    assert status == 0
+    assert "extract" in shown
+    assert "%" in shown
+    assert f"{release_of(large)} is live" in shown
 
 
 def test_it_serves_beside_the_daemon(scratch: Scratch, large: Path, one: Path) -> None:

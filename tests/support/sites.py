@@ -27,6 +27,7 @@ from swapd.model.layout import Layout
 from swapd.model.record import Deployment, SiteState
 from swapd.model.release import MARKER_SUFFIXES, Outcome, Upload
 from tests.support.daemon import WATCHDOG_SECONDS, Daemon
+from tests.support.documents import check_document
 from tests.support.httpd import PROJECT, state_of, unique_name
 from tests.support.waiting import PATIENCE, wait_until
 
@@ -162,10 +163,10 @@ class Scratch:
         return [sys.executable, "-m", "swapd", "--root", str(self.root), *map(str, arguments)]
 
     def json(self, *arguments: str | Path, status: int = 0) -> Any:
-        """What the command prints with ``--json``; its exit status is ``status``."""
+        """What the command prints with ``--json``, as the schema has it; its exit status is ``status``."""
         done = self.run(*arguments, "--json")
         assert done.returncode == status, done
-        return json.loads(done.stdout)
+        return check_document(str(arguments[0]), json.loads(done.stdout))
 
     def deploy(self, *tarballs: Path) -> None:
         """Makes them live one after the other, in this process: for tests that begin with several releases."""

@@ -71,3 +71,12 @@ def test_what_only_commands_need_is_not_loaded_by_the_daemon(module: str) -> Non
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert module in loaded
     assert not {"rich", "click", "swapd.commands"} & set(loaded)
+
+
+def test_rich_is_loaded_for_a_terminal_only() -> None:
+    """Not by ``swapd run``, nor by whatever else is run by a script: it takes longer than most commands do."""
+    commands = [f"swapd.commands.{path.stem}" for path in (PACKAGE / "commands").glob("*.py")]
+    program = f"import sys, {', '.join(commands)}; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert {"swapd.commands.run", "swapd.commands.history", "click"} <= set(loaded)
+    assert "rich" not in loaded

@@ -25,6 +25,7 @@ from swapd.model.layout import Layout
 from swapd.model.record import Deployment, LiveRelease, SiteState, TreeIdentity, now
 from swapd.model.release import DeploymentId, ListenerQueue, Outcome, PauseCost, ReleaseId, SiteName
 from swapd.verbs import VERBS
+from tests.support.documents import check_document
 from tests.support.httpd import PROJECT
 from tests.support.sites import environment
 from tests.support.trees import texts, write_tree
@@ -42,8 +43,11 @@ class Done:
     out: str
     err: str
 
+    command: str
+
     def json(self) -> Any:
-        return json.loads(self.out)
+        """The document, which is as the schema has it."""
+        return check_document(self.command, json.loads(self.out))
 
 
 Run = Callable[..., Done]
@@ -59,7 +63,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
             main()
         captured = capsys.readouterr()
         assert isinstance(caught.value.code, int)
-        return Done(int(caught.value.code), captured.out, captured.err)
+        return Done(int(caught.value.code), captured.out, captured.err, str(arguments[0]))
 
     limits, umask = resource.getrlimit(resource.RLIMIT_NOFILE), os.umask(0o022)
     yield run
@@ -312,7 +316,8 @@ class TestStatusAndHistory:
 
     def test_no_site(self, run: Run) -> None:
         assert "swapd init" in run("status").out
-        assert run("status", "--json").json() == {"version": 1, "sites": []}
+        none = {"version": 1, "daemon": {"is_running": False, "pid": None}, "sites": []}
+        assert run("status", "--json").json() == none
         assert run("history").out == "no deployment yet\n"
         assert run("history", "--json").json() == {"version": 1, "deployments": []}
 
@@ -341,7 +346,7 @@ class TestStatusAndHistory:
         assert site["previous"] == ["shop-1@111111111111"]
         assert site["under_way"] is None
         assert (site["last"]["outcome"], site["last"]["problem"]) == ("rejected", "wrong-format")
-        assert "next.tar.gz" in site["waiting"]
+        assert "next.tar.gz" in [item["file_name"] for item in site["waiting"]]
 
     @pytest.mark.usefixtures("deployed")
     def test_the_deployments_newest_first(self, run: Run) -> None:
