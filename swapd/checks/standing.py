@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 from swapd.host import records
 from swapd.host.drift import describe_remedy, find_drift, is_gone, is_there
-from swapd.host.linux import may_ptrace
 from swapd.model.config import Drift, Site
 from swapd.model.errors import Failed
 from swapd.model.findings import Finding, Severity
@@ -51,7 +49,7 @@ def find_changes(site: Site, layout: Layout) -> Iterator[Finding]:
 
 
 def find_held(site: Site, layout: Layout) -> Iterator[Finding]:
-    """Releases that are past ``keep`` and are there still; and where nobody could tell whether they are in use."""
+    """Releases that are past ``keep`` and are there still."""
     try:
         state = records.read_state(layout, site.name)
     except Failed:
@@ -62,13 +60,3 @@ def find_held(site: Site, layout: Layout) -> Iterator[Finding]:
         why = f"{', '.join(past)} was in use when it should have gone, or keep was lowered since"
         remedy = f"swapd prune {site.name} removes what is not in use, and says who uses the rest."
         yield Finding(site.name, Severity.INFO, "past-keep", what, why, remedy)
-    if layout.is_host and os.geteuid() == 0 and not may_ptrace() and not layout.users_socket.exists():
-        yield Finding(
-            site.name,
-            Severity.WARNING,
-            "users-unseen",
-            "old releases are not removed",
-            f"whether a process uses one can be seen only with CAP_SYS_PTRACE, and nobody listens on "
-            f"{layout.users_socket}",
-            "systemctl start swapd-users.socket; in a container, give it the capability.",
-        )

@@ -11,7 +11,7 @@ from swapd.host.linux import RAMFS_MAGIC, TMPFS_MAGIC, fstatfs_type
 from swapd.host.refusals import explain
 from swapd.model.config import PauseMode, Site, Strategy
 from swapd.model.errors import Failed
-from swapd.model.findings import Finding, Severity
+from swapd.model.findings import AS_ROOT, Finding, Severity
 from swapd.model.layout import Layout
 from swapd.stages.choose import Choice, look
 
@@ -50,12 +50,13 @@ def _chosen(site: Site, choice: Choice) -> Finding:
 def _not_tried(site: Site, error: PermissionError) -> Finding:
     return Finding(
         site.name,
-        Severity.INFO,
+        Severity.UNKNOWN,
         "not-tried",
         f"how {site.live} will be swapped is not known to you",
         f"it is tried with scratch directories, and {error.filename} says: {error.strerror}",
-        f"Run it as root: sudo swapd check {site.name}",
+        AS_ROOT,
         {"live": str(site.live)},
+        (f"sudo swapd check {site.name}",),
     )
 
 

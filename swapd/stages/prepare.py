@@ -53,7 +53,7 @@ def prepare(extracted: ExtractedTree, site: Site, disks: Disks, keep_going: Call
     _check_content(root, site)
     try:
         for path in site.shared:
-            _link_shared(root, site, path, _find_owner(site), keep_going)
+            _link_shared(root, site, path, find_owner(site), keep_going)
         trees = []
         # The main part last: until then, the others are in it.
         for part in reversed(site.parts):
@@ -126,7 +126,7 @@ def _take_out(root: Path, part: Site, release: ReleaseId, keep_going: Callable[[
     return staging
 
 
-def _find_owner(site: Site) -> tuple[int, int]:
+def find_owner(site: Site) -> tuple[int, int]:
     """The uid and gid of the site's ``owner``; by default those of the live path, or of the directory it will be in."""
     if not site.owner:
         place = site.live if site.live.exists() else site.live.parent
@@ -151,7 +151,7 @@ def _apply(root: Path, site: Site, keep_going: Callable[[], None]) -> None:
     The time is now, or later where the live tree has a file of the same path that is newer: the clock was set back, or
     that file came with a time from a machine whose clock is ahead. Only then there is a second walk.
     """
-    owner = _find_owner(site)
+    owner = find_owner(site)
     times = time.time_ns() if site.mtime is Mtime.RELEASE else None
     newest = _walk(root, site.live, owner, times, keep_going)
     if times is not None and newest + _SECOND > times:

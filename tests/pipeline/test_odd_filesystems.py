@@ -284,6 +284,7 @@ def test_check_by_somebody_who_may_not_write_there() -> None:
         scratch.add_site()
         status, text = check_as_nobody(scratch.layout)
         assert status == 0, text
+        assert "(not-tried)" in text
         assert "sudo swapd check shop" in text
         with tmpfs(scratch.live() / "media"):
             status, text = check_as_nobody(scratch.layout)

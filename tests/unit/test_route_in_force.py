@@ -339,6 +339,12 @@ class TestCheck:
         site.route.map.chmod(0o600)
         assert self.problems(site) == {"route-unreadable"}
 
+    def test_a_file_that_somebody_has_changed_stays_so(self, site: Site, server: Answering) -> None:
+        self.well(site, server)
+        site.route.apache.write_text(f"{site.route.apache.read_text()}# mine\n")
+        found = find_route(site, Layout(site.route.root))
+        assert [item.problem for item in found if item.severity is Severity.INFO][1:] == ["route-changed"]
+
     def test_what_changed_since_it_was_written(self, site: Site, server: Answering) -> None:
         self.well(site, server)
         host = site.route.root / "etc/apache2/sites-enabled/shop.conf"
