@@ -245,7 +245,7 @@ def _commit_paused(site: Site, plans: Sequence[swap.Plan], ledger: Ledger) -> No
                 swap.commit(plans)
         finally:
             for warning in found.quarry.warnings:
-                context.emit(events.degraded(warning, site.name))
+                context.emit(events.degraded(f"{warning.message}. {warning.hint}", site.name))
 
 
 def clean(site: Site, ledger: Ledger) -> None:

@@ -23,6 +23,7 @@ from swapd.checks.signing import find_signers
 from swapd.checks.standing import find_changes, find_held
 from swapd.checks.swapping import find_strategies, find_volatile
 from swapd.checks.unit import find_unit, find_users_socket
+from swapd.checks.web import WEB_CHECKS, WEB_HOST_CHECKS
 from swapd.model.config import Site
 from swapd.model.errors import SwapdError
 from swapd.model.findings import AS_ROOT, Finding, Severity, worst_first
@@ -44,6 +45,7 @@ CHECKS: tuple[Check, ...] = (
     find_signers,
     find_times_to_come,
     find_labels,
+    *WEB_CHECKS,
 )
 HOST_CHECKS: tuple[HostCheck, ...] = (
     find_unit,
@@ -53,6 +55,7 @@ HOST_CHECKS: tuple[HostCheck, ...] = (
     find_room_for_uploads,
     find_decompressors,
     find_synchronisation,
+    *WEB_HOST_CHECKS,
 )
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import click
 
-from swapd.commands.init import make_site
 from swapd.demo.httpd import server_user
 from swapd.demo.play import (
     WORKERS,
@@ -34,6 +33,7 @@ from swapd.model.errors import Failed, SwapdError, UsageError
 from swapd.model.layout import Layout
 from swapd.packing.sources import directory_source
 from swapd.packing.tarball import Packed, pack
+from swapd.setup.site import make_site
 
 SITE = "shop"
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 from swapd.host.httpd_configuration import VirtualHost, find_including, read_directives
 from swapd.host.routes import read_route
-from swapd.model.config import Site
+from swapd.model.config import Site, Strategy
 from swapd.model.errors import Issue
 from swapd.model.route import route_to
 from swapd.model.snippets import find_token, nginx_include, probe_path
@@ -95,9 +95,10 @@ def _look_at_nginx(site: Site, *, has_apache: bool) -> Sight:
             Force.UNKNOWN, Issue("route-unknown", message, f"Where it is: IncludeOptional {site.route.apache}")
         )
     message = f"no virtual host of Apache includes {site.route.apache}: visitors do not come by the route"
+    way_out = "remove that file" if site.strategy is Strategy.AUTO else 'write strategy = "auto"'
     hint = (
         f"Write into the <VirtualHost> of the site, above rules of its own:  IncludeOptional {site.route.apache}  "
-        'and reload the server; or write strategy = "auto".'
+        f"and reload the server; or {way_out}."
     )
     return Sight(Force.NOT, Issue("route-not-included", message, hint))
 

@@ -51,6 +51,8 @@ class Directive:
     arguments: tuple[str, ...]
     sections: tuple[Section, ...]
     text: str  # as it is written
+    file: Path = Path()
+    line: int = 0
 
     def section(self, name: str) -> Section | None:
         """The innermost section of this name that it is in."""
@@ -64,6 +66,11 @@ def read_directives(root: Path) -> list[Directive] | None:
             reader = _Reader(root, root / server_root)
             return list(reader.read(root / main, ()))
     return None
+
+
+def read_file(file: Path, server_root: Path) -> list[Directive]:
+    """All directives of one file, and of those that it includes."""
+    return list(_Reader(Path("/"), server_root).read(file, ()))
 
 
 class _Reader:
@@ -92,7 +99,7 @@ class _Reader:
             elif line.startswith("<"):
                 open_sections.append(Section(words[0][1:].lower(), tuple(words[1:]), file, number))
             else:
-                yield Directive(words[0].lower(), tuple(words[1:]), tuple(open_sections), line)
+                yield Directive(words[0].lower(), tuple(words[1:]), tuple(open_sections), line, file, number)
                 yield from self._follow(words, tuple(open_sections))
 
     def _follow(self, words: list[str], sections: tuple[Section, ...]) -> Iterator[Directive]:

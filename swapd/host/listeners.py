@@ -84,6 +84,11 @@ class Listeners:
         for dump in self._dumps:
             dump.close()
 
+    @property
+    def namespaces(self) -> frozenset[int]:
+        """The network namespaces for which ``counters`` counts."""
+        return frozenset(self._namespaces)
+
     def ask(self) -> None:
         """Has the kernel look at the queues now. In the window: a system call for each address family, nothing else."""
         for dump in self._dumps:

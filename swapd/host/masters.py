@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,35 @@ def is_in_own_namespace(pid: int) -> bool:
 FIRST_HUMAN = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A process by one of the names that were looked for; ``overlooked`` says why it is not one to pause."""
+
+    parent: int
+    overlooked: str
+
+
+def _look(names: Collection[str], user: str, unit: str, exe: str) -> dict[int, _Named]:
+    """By their pids, all processes of these names, ourselves left out."""
+    # psutil completes a name from the command line; nobody else does.
+    wanted = {kernel_name(name) for name in names}
+    found: dict[int, _Named] = {}
+    for process in psutil.process_iter(["name", "ppid", "username", "uids"]):
+        info = process.info
+        if kernel_name(info["name"] or "") not in wanted or process.pid == os.getpid():
+            continue
+        uid = info["uids"].effective if info["uids"] else 0
+        is_users = info["username"] == user if user else uid < FIRST_HUMAN or uid == os.geteuid()
+        if not is_users:
+            overlooked = f"it runs as user {info['username'] or uid}"
+        elif unit and not is_in_service(process.pid, unit):
+            overlooked = f"it is not in {unit}"
+        else:
+            overlooked = f"it does not run {exe}" if exe and not _runs(process, exe) else ""
+        found[process.pid] = _Named(info["ppid"], overlooked)
+    return found
+
+
 def find_masters(names: Collection[str], user: str = "", unit: str = "", exe: str = "") -> list[int]:
     """The pids of the processes called by one of ``names`` whose parent is not.
 
@@ -41,18 +71,21 @@ def find_masters(names: Collection[str], user: str = "", unit: str = "", exe: st
     process of theirs httpd's name, and one that cannot be stopped would hold up every swap. With ``unit`` and ``exe``,
     only that unit's and that program's. A master that has been stopped, by whomever, is among them.
     """
-    # psutil completes a name from the command line; nobody else does.
-    wanted = {kernel_name(name) for name in names}
-    found: dict[int, int] = {}
-    for process in psutil.process_iter(["name", "ppid", "username", "uids"]):
-        info = process.info
-        if kernel_name(info["name"] or "") not in wanted or process.pid == os.getpid():
-            continue
-        uid = info["uids"].effective if info["uids"] else 0
-        is_users = info["username"] == user if user else uid < FIRST_HUMAN or uid == os.geteuid()
-        if is_users and (not unit or is_in_service(process.pid, unit)) and (not exe or _runs(process, exe)):
-            found[process.pid] = info["ppid"]
-    return sorted(pid for pid, parent in found.items() if parent not in found and is_in_own_namespace(pid))
+    found = {pid: named for pid, named in _look(names, user, unit, exe).items() if not named.overlooked}
+    return sorted(pid for pid, named in found.items() if named.parent not in found and is_in_own_namespace(pid))
+
+
+def find_overlooked(names: Collection[str], user: str = "", unit: str = "", exe: str = "") -> dict[int, str]:
+    """The masters of these names that ``find_masters`` leaves out, by their pids: why each is not one to pause."""
+    everything = _look(names, user, unit, exe)
+    found = {}
+    for pid, named in everything.items():
+        if named.parent not in everything:
+            is_own = is_in_own_namespace(pid)
+            why = named.overlooked if is_own else "it runs in a PID namespace of its own, as in a container"
+            if why and os.path.exists(f"/proc/{pid}"):
+                found[pid] = why
+    return found
 
 
 def _runs(process: psutil.Process, exe: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from swapd.host import processes
@@ -12,7 +13,7 @@ from swapd.host.masters import find_masters
 from swapd.host.processes import STOPPED, Parent, Process
 from swapd.host.services import find_service, read_watchdog
 from swapd.model.config import Pause
-from swapd.model.errors import Failed
+from swapd.model.errors import Failed, Issue
 from swapd.model.units import format_duration
 
 UNTOUCHED = "Nothing was stopped and the live release is untouched."
@@ -35,7 +36,7 @@ class Quarry:
     listeners: Listeners
     counters: Counters  # when the quarry was found, at `found_at` of time.monotonic()
     found_at: float
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Issue] = field(default_factory=list)
 
     def close(self) -> None:
         self.listeners.close()
@@ -48,6 +49,11 @@ class Quarry:
     def size(self) -> int:
         """How many processes the pause stops."""
         return len(self.masters) + len(self.children)
+
+    @property
+    def services(self) -> list[str]:
+        """The system services that the masters are of, in alphabetical order."""
+        return sorted({find_service(process.identity.pid) or "" for process in self.masters} - {""})
 
 
 def find_quarry(rules: Pause, present: float) -> Quarry:
@@ -77,26 +83,32 @@ def find_quarry(rules: Pause, present: float) -> Quarry:
 
 def refuse_forbidden(quarry: Quarry, rules: Pause) -> None:
     """Raises ``Failed`` when one of the processes may not, cannot, or should not be stopped; warns of a near miss."""
+    for error in find_forbidden(quarry, rules):
+        raise error
+
+
+def find_forbidden(quarry: Quarry, rules: Pause) -> Iterator[Failed]:
+    """Everything for which a pause would be refused; after that, the quarry has the warnings of near misses."""
     for process in (*quarry.masters, *quarry.children):
         pid = process.identity.pid
         if pid == INIT:
-            raise Failed(
+            yield Failed(
                 "cannot-stop-init",
                 f"{process.name} is process 1, which cannot be stopped",
                 f"{UNTOUCHED} In a container, let an init process start httpd, or set [pause] mode to never.",
             )
-        if not process.may_signal():
-            raise Failed(
+        elif not process.may_signal():
+            yield Failed(
                 "may-not-signal",
                 f"process {pid} ({process.name}) may not be signalled by user {os.geteuid()}",
                 f"{UNTOUCHED} swapd needs CAP_KILL (the unit grants it), or [pause] user to name whose processes it is "
                 "to pause.",
             )
-    for service in sorted({find_service(process.identity.pid) or "" for process in quarry.masters} - {""}):
-        _refuse_short_watchdog(quarry, service, rules.max)
+    for service in quarry.services:
+        yield from _find_short_watchdog(quarry, service, rules.max)
 
 
-def _refuse_short_watchdog(quarry: Quarry, service: str, longest: float) -> None:
+def _find_short_watchdog(quarry: Quarry, service: str, longest: float) -> Iterator[Failed]:
     """A stopped service reports nothing: systemd would kill one whose watchdog is shorter than the pause."""
     watchdog = read_watchdog(service)
     if watchdog is None:
@@ -105,13 +117,11 @@ def _refuse_short_watchdog(quarry: Quarry, service: str, longest: float) -> None
     remedy = "Set [pause] max in the site's configuration to less than half of that, or a longer WatchdogSec=."
     if watchdog < longest:
         message = f"{said}, and a pause may last {format_duration(longest)}"
-        raise Failed("watchdog-too-short", message, f"{UNTOUCHED} {remedy}")
+        yield Failed("watchdog-too-short", message, f"{UNTOUCHED} {remedy}")
     # A service reports when half of the time is over (sd_watchdog_enabled(3)), so that half may have passed already.
-    if watchdog < 2 * longest:
-        quarry.warnings.append(
-            f"{said}; half of that may be over when a pause begins, and {format_duration(longest)} is longer than the "
-            f"rest. {remedy}"
-        )
+    elif watchdog < 2 * longest:
+        message = f"{said}; half of that may be over when a pause begins, and {format_duration(longest)} is longer"
+        quarry.warnings.append(Issue("watchdog-near", f"{message} than the rest", remedy))
 
 
 def warn_of_full_queues(quarry: Quarry, counters: Counters, present: float, longest: float) -> None:
@@ -127,8 +137,12 @@ def warn_of_full_queues(quarry: Quarry, counters: Counters, present: float, long
     rate = (counters.accepted - quarry.counters.accepted) / seconds
     least = min(limits, key=lambda queue: queue.limit)
     if rate * longest > least.limit:
-        quarry.warnings.append(
+        message = (
             f"about {rate:.0f} connections a second come in, and the queue of {least.listener} holds {least.limit}: it "
-            f"would overflow in a pause of {format_duration(longest)}. Set [pause] max to "
-            f"{format_duration(least.limit / rate)} or less, or raise ListenBacklog and net.core.somaxconn"
+            f"would overflow in a pause of {format_duration(longest)}"
         )
+        hint = (
+            f"Set [pause] max to {format_duration(least.limit / rate)} or less, or raise ListenBacklog and "
+            "net.core.somaxconn"
+        )
+        quarry.warnings.append(Issue("queue-would-overflow", message, hint))

@@ -36,7 +36,7 @@ def resume_leftover(layout: Layout) -> tuple[int, int]:
     record = records.read_pause(layout)
     if record is None:
         return 0, 0
-    patience = record.max - records.read_pause_age(layout) if _is_alive(record.pauser) else LATE
+    patience = record.max - records.read_pause_age(layout) if is_alive(record.pauser) else LATE
     with contextlib.suppress(Busy), locked(layout.pause_lock, "a pause", patience=patience):
         return resume_abandoned(layout)
     # Whoever holds the lock is overdue: it hangs, or was itself stopped. Unless it is another pause by now.
@@ -69,7 +69,8 @@ def resume_for_stopped(layout: Layout, pauser: int) -> int:
     return resume_recorded(record) if status is not None and status.state == STOPPED else 0
 
 
-def _is_alive(pauser: ProcessIdentity) -> bool:
+def is_alive(pauser: ProcessIdentity) -> bool:
+    """Whether the recorded pauser is still there, stopped or not."""
     status = processes.read_status(pauser.pid)
     return status is not None and status.start_time == pauser.start_time and status.state not in "ZX"
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import secrets
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from swapd.host.asking import ask, find_program
 from swapd.host.files import write_durably
 from swapd.host.httpd_configuration import Directive, Section, find_including_sections, read_directives
+from swapd.host.httpd_program import APACHE_PROGRAMS
 from swapd.host.routes import find_kept_tree, lead
 from swapd.model.config import Site
 from swapd.model.errors import Failed
@@ -25,8 +25,6 @@ from swapd.model.snippets import (
     is_unchanged,
 )
 
-PATIENCE = 60.0  # seconds for a configuration test; a big one takes one
-APACHE_PROGRAMS = ("apache2ctl", "apachectl", "httpd")
 _IN_A_HOST = '<VirtualHost 127.0.0.1:9>\n    ServerName swapd.invalid\n    Include "{file}"\n</VirtualHost>\n'
 _IN_A_SERVER = """\
 pid {file}.pid;
@@ -188,7 +186,7 @@ class _Program:
 
     @classmethod
     def find(cls, names: Sequence[str], wrapping: str, options: tuple[str, ...]) -> _Program | None:
-        path = next(filter(None, map(shutil.which, names)), None)
+        path = find_program(names)
         return cls(path, wrapping, options) if path else None
 
     @property
@@ -241,8 +239,5 @@ def _hint(said: str) -> str:
 
 def _run(*command: str) -> str | None:
     """What a configuration test says when it fails, on one line; None when it finds nothing wrong."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-    return None if done.returncode == 0 else " ".join((done.stderr + done.stdout).split())
+    answer = ask(*command)
+    return None if answer.status == 0 else answer.words

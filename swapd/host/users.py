@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
 from collections.abc import Mapping
@@ -42,3 +43,11 @@ def user_name(uid: int) -> str:
         return printable(pwd.getpwuid(uid).pw_name)
     except KeyError:
         return str(uid)
+
+
+def group_name(gid: int) -> str:
+    """The same for a group."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)

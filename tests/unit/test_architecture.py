@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "swapd"
-# From the top down; what stands on one line is one room, whose modules may know each other. `checks`, `demo` and
-# `packing` are what single commands are made of.
+# From the top down; what stands on one line is one room, whose modules may know each other. `checks`, `demo`,
+# `packing` and `setup` are what single commands are made of.
 ROOMS = [
     {"cli", "__main__"},
     {"verbs", "completion"},
     {"commands"},
-    {"checks", "demo", "packing"},
+    {"checks", "demo", "packing", "setup"},
     {"daemon", "desk", "lookout", "notices"},
     {"worker"},
     {"deploy", "rollback", "recover", "retention", "adopt", "rebuild"},

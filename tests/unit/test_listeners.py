@@ -226,8 +226,8 @@ class TestWarning:
         warn_of_full_queues(quarry, counters, quarry.found_at + seconds, longest)
         assert len(quarry.warnings) == is_warned
         if is_warned:
-            assert "holds 10:" in quarry.warnings[0]
-            assert f"about {count / seconds:.0f} connections" in quarry.warnings[0]
+            assert "holds 10:" in quarry.warnings[0].message
+            assert f"about {count / seconds:.0f} connections" in quarry.warnings[0].message
 
     def test_without_a_listener_there_is_nothing_to_warn_of(self, httpd: Httpd) -> None:
         quarry = find_quarry(Pause(PauseMode.ALWAYS, (httpd.name,), 1.0), present=0.0)
