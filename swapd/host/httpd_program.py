@@ -46,13 +46,13 @@ class Program:
 def find_apache() -> Program | None:
     """The program of the Apache that runs, else the installed one's; None where there is neither."""
     masters = find_masters(NAMES)
-    if program := next(filter(None, map(_find_running, masters)), None):
+    if program := next(filter(None, map(read_program, masters)), None):
         return program
     path = find_program(APACHE_PROGRAMS)
     return Program((path,), pid=masters[0] if masters else 0) if path else None
 
 
-def _find_running(pid: int) -> Program | None:
+def read_program(pid: int) -> Program | None:
     """How the server with this pid was started; None unless it is root's own, and its program is still there."""
     try:
         process = psutil.Process(pid)

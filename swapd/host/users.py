@@ -8,6 +8,7 @@ import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
+from swapd.model.errors import Failed
 from swapd.model.text import printable
 
 _UNSET = 2**32 - 1  # of a process that no login began, such as a service's
@@ -35,6 +36,21 @@ def find_operator(
         except KeyError:
             pass
     return user_name(os.getuid())
+
+
+def read_owner(owner: str) -> tuple[int, int]:
+    """The uid and gid of USER:GROUP, by name or number; ``Failed`` (``unknown-owner``) where one is not there."""
+    user, group = owner.split(":")
+    try:
+        uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
+        gid = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise Failed(
+            "unknown-owner",
+            f"owner = {owner}: {error.args[0]}",
+            "Make that user and group on this host, or name others in the site's configuration.",
+        ) from error
+    return uid, gid
 
 
 def user_name(uid: int) -> str:

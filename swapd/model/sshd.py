@@ -13,6 +13,7 @@ Facts that the latter rests on (sshd_config(5), sshd(8)):
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -67,7 +68,7 @@ def format_match(user: str, chroot: Path | None) -> list[str]:
     """The lines of sshd's configuration for a user who uploads, looks at markers, and does nothing else."""
     return [
         f"Match User {user}",
-        *([f"    ChrootDirectory {chroot}"] if chroot else []),
+        *([f'    ChrootDirectory "{chroot}"'] if chroot else []),
         f"    ForceCommand {SFTP_ONLY}",
         "    DisableForwarding yes",
         "    PermitTTY no",
@@ -77,4 +78,4 @@ def format_match(user: str, chroot: Path | None) -> list[str]:
 def scp_line(file: str, user: str, host: str, port: int, path: str) -> str:
     """The line that uploads."""
     option = f"-P {port} " if port != 22 else ""
-    return f"scp {option}{file} {user}@{host}:{path}"
+    return f"scp {option}{file} {shlex.quote(f'{user}@{host}:{path}')}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import itertools
 import os
 import pwd
 import re
@@ -122,12 +123,16 @@ _UNITS = ("/usr/lib/systemd/system", "/lib/systemd/system", "/etc/systemd/system
 
 def _find_free_name(site: Site) -> str:
     """A user who is there already may need the shell that would be taken away."""
-    for name in ("deploy", f"{site.name}-deploy"[:31]):
-        try:
-            pwd.getpwnam(name)
-        except KeyError:
-            return name
-    return "USER"
+    names = itertools.chain(["deploy"], (f"{site.name[:20]}-deploy{number or ''}" for number in itertools.count()))
+    return next(name for name in names if not _is_user(name))
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 def find_unfit_for_chroot(directory: Path) -> Path | None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import click
 
+from swapd.host.users import read_owner
 from swapd.host.vhosts import WebServer
 from swapd.model.config import Strategy
-from swapd.model.errors import ConfigurationError
+from swapd.model.config_values import WrongValue, parse_owner
+from swapd.model.errors import ConfigurationError, Failed
 from swapd.model.layout import Layout
 from swapd.model.release import SITE_NAME, SiteName, printable
 from swapd.setup.proposals import Proposal, assess, describe, describe_strategy
@@ -92,8 +94,18 @@ def ask_for(layout: Layout, proposal: Proposal, servers: Sequence[WebServer], gi
 def _ask_owner(proposal: Proposal) -> str | None:
     if proposal.owner.warning:
         click.echo(f"Beware: {proposal.owner.warning}")
-    owner = str(click.prompt(f"Owner of the releases, {proposal.owner.reason}", default=proposal.owner.name))
-    return None if owner == proposal.owner.name else owner
+    while True:
+        owner = str(click.prompt(f"Owner of the releases, {proposal.owner.reason}", default=proposal.owner.name))
+        if owner == proposal.owner.name:
+            return None
+        try:
+            read_owner(parse_owner(owner))
+        except WrongValue as error:
+            click.echo(f"{error.message}; {error.right}")
+        except Failed as error:
+            click.echo(f"{error.message}. {error.hint}")
+        else:
+            return owner
 
 
 def _ask_strategy(proposal: Proposal) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from swapd.host.asking import find_program
 from swapd.host.vhosts import APACHE
 from swapd.model.config import Site
 from swapd.model.layout import Layout
@@ -38,5 +39,5 @@ def describe_next_steps(layout: Layout, site: Site, served: Sequence[ServedDirec
         *([] if access.user else [allowed]),
         f"  deploy, from anywhere:     {access.line(f'{site.name}-1.tar.gz')}",
         f"  see what happened:         swapd status {site.name}; journalctl -u swapd",
-        *([] if access.is_confined else confined),
+        *([] if access.is_confined or find_program(["sshd"]) is None else confined),
     ]

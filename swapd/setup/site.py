@@ -12,6 +12,7 @@ import tomli_w
 from swapd.host import records
 from swapd.host.configuration import read_sites
 from swapd.host.files import write_durably
+from swapd.host.users import read_owner
 from swapd.model.config import DROP_GROUP, Site
 from swapd.model.config_parser import Source, parse_site
 from swapd.model.errors import Failed, UsageError
@@ -23,7 +24,8 @@ def make_site(layout: Layout, name: str, document: Mapping[str, Any]) -> tuple[S
     """Writes the site's configuration unless it has one, and makes its directories with their modes.
 
     Returns the site as configured, and whether it is new. ``ConfigurationError`` before anything is made when the
-    document, or any other site's file, is wrong, and ``Failed`` (``no-group``) where the site's group is not there.
+    document, or any other site's file, is wrong, and ``Failed`` (``no-group``, ``unknown-owner``) where the site's
+    group, or the owner of its releases, is not there.
     """
     if not SITE_NAME.fullmatch(name):
         raise UsageError(
@@ -42,6 +44,8 @@ def make_site(layout: Layout, name: str, document: Mapping[str, Any]) -> tuple[S
         try:
             sites = read_sites(layout)
             _find_group(layout, sites[SiteName(name)])
+            if owner := sites[SiteName(name)].owner:
+                read_owner(owner)
         except BaseException:
             path.unlink()  # it clashes with another site, or nobody could drop: nothing has been made
             raise

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import grp
 import os
-import pwd
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +25,7 @@ from swapd.host.files import closing_descriptor, has_entry, opened_directory, re
 from swapd.host.labels import has_labels, label
 from swapd.host.refusals import explain
 from swapd.host.reuse import reuse
+from swapd.host.users import read_owner
 from swapd.model.config import Mtime, Reuse, Site
 from swapd.model.errors import Failed, Rejected
 from swapd.model.release import ExtractedTree, ReleaseId, StagedRelease, Tree, printable
@@ -132,17 +131,7 @@ def find_owner(site: Site) -> tuple[int, int]:
         place = site.live if site.live.exists() else site.live.parent
         status = place.stat()
         return status.st_uid, status.st_gid
-    user, group = site.owner.split(":")
-    try:
-        uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
-        gid = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
-    except KeyError as error:
-        raise Failed(
-            "unknown-owner",
-            f"owner = {site.owner}: {error.args[0]}",
-            "Make that user and group on this host, or name others in the site's configuration.",
-        ) from error
-    return uid, gid
+    return read_owner(site.owner)
 
 
 def _apply(root: Path, site: Site, keep_going: Callable[[], None]) -> None:

@@ -76,6 +76,8 @@ def test_other_answers_than_those_that_are_proposed(served: Scratch) -> None:
         ("Name of the site", "store"),
         ("Live path", "/store"),
         ("Live path", f"{served.www}/store"),
+        ("Owner", "nobody"),
+        ("Owner", "nobody-of-that-name:root"),
         ("Owner", "nobody:root"),
         ("Strategy", "rename"),
     ]

@@ -104,7 +104,6 @@ class TestUsage:
             ["status", "--frobnicate"],
             ["deploy", "shop"],
             ["deploy", "shop", "x.tar", "--wait", "x"],
-            ["init", "shop"],
         ],
     )
     def test_a_wrong_command_line(self, run: Run, arguments: list[str]) -> None:
