@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from swapd.model.layout import Layout
 from swapd.model.release import Compression
 from swapd.model.sshsig import NAMESPACE
 from swapd.model.units import format_size
+from swapd.packing.ignored import LeftOut
 from swapd.packing.sources import Source, commit_source, directory_source
 from swapd.packing.tarball import SUFFIXES, Packed, pack, parse_output_name
 
@@ -49,8 +51,11 @@ def command(
 ) -> None:
     """Writes a tarball of DIRECTORY, or of a commit, with its digest beside it.
 
-    The same tree gives the same bytes. Every file bears one time: SOURCE_DATE_EPOCH if it is set, else the commit's,
-    else that of the newest file. Nothing called .git is packed, and nothing is excluded otherwise.
+    The same tree gives the same bytes, if the compressor's version is the same, too; --compress none needs none. Every
+    file bears one time: SOURCE_DATE_EPOCH if it is set, else the commit's, else that of the newest file.
+
+    What .swapdignore in the directory's (or the commit's) root names in the syntax of .gitignore is left out, and so
+    are that file itself, .git, .hg and .svn, and of a commit what has export-ignore.
     """
     if (directory is None) == (ref is None):
         raise UsageError("what-to-pack", "pack takes a directory or --git REF, one of them", "Try: swapd pack .")
@@ -64,7 +69,7 @@ def command(
         if directory is not None:
             refuse_inside(target, directory)
         packed = pack(source, target, key, is_forced=is_forced, namespace=namespace or NAMESPACE)
-    show(packed)
+    show(packed, source.left_out)
 
 
 def choose_output(source: Source, output: Path | None, name: str | None, compression: Compression | None) -> Path:
@@ -92,12 +97,21 @@ def refuse_inside(target: Path, directory: Path) -> None:
         )
 
 
-def show(packed: Packed) -> None:
-    """Says what was written, and what to type next."""
+def show(packed: Packed, left_out: Sequence[LeftOut]) -> None:
+    """Says what was written and what was not, and what to type next."""
     files = "1 file" if packed.files == 1 else f"{packed.files} files"
     click.echo(f"{packed.tarball}: {files}, {format_size(packed.size)}")
     for sidecar in packed.sidecars:
         click.echo(sidecar)
+    for what in left_out:
+        click.echo(what)
+    layout = click.get_current_context().find_object(Layout) or Layout()
+    directory = Path(os.path.realpath(packed.tarball.parent))
+    if directory.parent == Path(os.path.realpath(layout.spool)):  # as in a hook on the server
+        click.echo(
+            f"\nNow in the drop directory of {directory.name}. To see what becomes of it: swapd follow {directory.name}"
+        )
+        return
     # Sidecars first: the receiver then knows a tarball that is cut short from a whole one, and need not wait.
     sent = shlex.join(map(str, (*packed.sidecars, packed.tarball)))
-    click.echo(f"\nNext, to deploy it to a site of a host:\n\n  scp {sent} USER@HOST:{Layout().spool}/SITE/")
+    click.echo(f"\nNext, to deploy it to a site of a host:\n\n  scp {sent} USER@HOST:{layout.spool}/SITE/")

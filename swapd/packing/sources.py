@@ -12,7 +12,7 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,17 @@ from swapd.archive.limits import Limits
 from swapd.archive.names import LinkResolver, NormalForms, parse_name, parse_target
 from swapd.model.errors import Failed, Issue, Rejected, UsageError
 from swapd.model.release import printable
+from swapd.packing.ignored import NAME as IGNORE_FILE
+from swapd.packing.ignored import LeftOut, Patterns, patterns_of, topmost
 
 NAMED_AT_MOST = 10  # issues that one message names
 LONGEST_NAME_PART = 150  # of RELEASE_NAME's 200 characters, for a directory's or a repository's name
 DEEPEST = Limits(max_extracted=0, max_entries=0).max_depth - 1  # the tarball's top-level directory is one more
 TYPES = {stat.S_IFREG: tarfile.REGTYPE, stat.S_IFDIR: tarfile.DIRTYPE, stat.S_IFLNK: tarfile.SYMTYPE}
 SUBMODULE = "160000 "  # the mode that git ls-tree shows
+REGULAR = ("100644 ", "100755 ")
+# What version control keeps in a working copy, at its root or in every directory. It would publish the site's source.
+VERSION_CONTROL = frozenset({".git", ".hg", ".svn"})
 
 Content = Callable[[], AbstractContextManager[IO[bytes]]]
 
@@ -51,33 +56,35 @@ class Source:
     members: tuple[Member, ...]
     mtime: int
     name: str
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def directory_source(directory: Path) -> Source:
-    """The tree below ``directory``, without anything called ``.git``.
+    """The tree below ``directory``, without version control's own and what ``.swapdignore`` in it says.
 
     Its time is ``SOURCE_DATE_EPOCH`` or the newest file's, its name the directory's with that time. Raises
-    ``UsageError`` where there is no directory, ``Rejected`` for what a release cannot hold, ``Failed`` where reading
-    fails.
+    ``UsageError`` where there is no directory, ``Rejected`` for what a release cannot hold and for patterns that are
+    none, ``Failed`` where reading fails.
     """
     root = Path(os.path.realpath(directory))
     if not root.is_dir():
         raise UsageError("no-such-directory", f"{printable(str(directory))} is not a directory")
     try:
-        found = dict(_walk(root))
+        with patterns_of(_read_ignore_file(root), printable(str(root / IGNORE_FILE))) as patterns:
+            found, left_out = _walk(root, patterns)
         members = [_file_member(root, path, status) for path, status in found.items() if _type(status)]
     except OSError as error:
         raise Failed("unreadable-tree", f"cannot read {printable(str(error.filename))}: {error.strerror}") from error
     newest = max((int(status.st_mtime) for status in found.values() if not stat.S_ISDIR(status.st_mode)), default=0)
     mtime = source_date_epoch(newest)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(mtime))
-    special = [path for path, status in found.items() if not _type(status)]
-    return Source(_checked(members, special), mtime, f"{_name_part(root.name)}-{stamp}")
+    special = sorted(path for path, status in found.items() if not _type(status))
+    return Source(_checked(members, special), mtime, f"{_name_part(root.name)}-{stamp}", left_out)
 
 
 @contextmanager
 def commit_source(ref: str, directory: Path) -> Iterator[Source]:
-    """The tree of a commit of the repository in ``directory``, with ``.gitattributes``'s export-ignore honoured.
+    """The tree of a commit of the repository in ``directory``, without what export-ignore or its ``.swapdignore`` says.
 
     Its time is ``SOURCE_DATE_EPOCH`` or the commit's, its name the repository's with the commit's short id.
     Raises as ``directory_source`` does. The members can be read until the context ends.
@@ -98,12 +105,16 @@ def commit_source(ref: str, directory: Path) -> Iterator[Source]:
     git_directory = Path(_git(directory, "rev-parse", "--path-format=absolute", "--git-common-dir"))
     repository = git_directory.parent.name if git_directory.name == ".git" else git_directory.stem
     name = f"{_name_part(repository)}-{_git(directory, 'rev-parse', '--short', commit)}"
+    files = {path: mode for mode, _, path in (line.partition("\t") for line in tree) if path}
     with tempfile.TemporaryFile() as file:
         _run_git(directory, ["archive", "--format=tar", commit], file)
         file.seek(0)
         with tarfile.open(fileobj=file) as archive:
-            members = [_archive_member(archive, info) for info in archive]
-            yield Source(_checked(members, []), mtime, name)
+            members = {member.path: member for member in (_archive_member(archive, info) for info in archive)}
+            exported = topmost(files.keys() - members.keys() - {IGNORE_FILE}, members)
+            ignored = _drop_ignored(members, _committed_ignore_file(directory, commit, files), commit)
+            left_out = (LeftOut(exported, "export-ignore"), LeftOut(ignored, IGNORE_FILE))
+            yield Source(_checked(members.values(), []), mtime, name, tuple(kept for kept in left_out if kept.paths))
 
 
 def source_date_epoch(otherwise: int) -> int:
@@ -116,18 +127,62 @@ def source_date_epoch(otherwise: int) -> int:
     return int(text)
 
 
-def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    waiting = [""]  # and no recursion: a tree may be deeper than the interpreter's stack
-    while waiting:
-        parent = waiting.pop()
-        with os.scandir(root / parent) as listing:
-            entries = [(parent + entry.name, entry.stat(follow_symlinks=False)) for entry in listing]
-        for path, status in entries:
-            if os.path.basename(path) == ".git":
-                continue
-            yield path, status
-            if stat.S_ISDIR(status.st_mode):
-                waiting.append(f"{path}/")
+def _read_ignore_file(root: Path) -> bytes | None:
+    try:
+        with open(root / IGNORE_FILE, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        if (root / IGNORE_FILE).is_symlink():  # one that leads nowhere would publish what it was to keep away
+            raise
+        return None
+
+
+def _committed_ignore_file(directory: Path, commit: str, files: Mapping[str, str]) -> bytes | None:
+    """The one at the commit's root, be it exported or not."""
+    mode = files.get(IGNORE_FILE)
+    if mode is None and not any(path.startswith(f"{IGNORE_FILE}/") for path in files):
+        return None
+    if mode is None or not mode.startswith(REGULAR):
+        raise Rejected.because("bad-ignore-file", f"{IGNORE_FILE} is not a file in {commit[:12]}", "Commit it as one.")
+    with tempfile.TemporaryFile() as file:
+        _run_git(directory, ["cat-file", "blob", f"{commit}:{IGNORE_FILE}"], file)
+        file.seek(0)
+        return file.read()
+
+
+def _drop_ignored(members: dict[str, Member], content: bytes | None, commit: str) -> tuple[str, ...]:
+    """Removes from the members what the patterns match, and the file that holds them; says what."""
+    members.pop(IGNORE_FILE, None)
+    with patterns_of(content, f"{commit[:12]}:{IGNORE_FILE}") as patterns:
+        matched = patterns.matched({path: member.type == tarfile.DIRTYPE for path, member in members.items()})
+    dropped = {path: members.pop(path).type == tarfile.DIRTYPE for path in matched}
+    top = (path for path in dropped if os.path.dirname(path) not in dropped)
+    return tuple(sorted(path + "/" * dropped[path] for path in top))
+
+
+def _walk(root: Path, patterns: Patterns) -> tuple[dict[str, os.stat_result], tuple[LeftOut, ...]]:
+    """What is to be packed of the tree, and what is not; a directory that is not is not looked into."""
+    found: dict[str, os.stat_result] = {}
+    own: list[str] = []
+    ignored: list[str] = []
+    level = [""]
+    while level:  # level by level, because patterns are asked about many paths at once
+        entries: dict[str, os.stat_result] = {}
+        for parent in level:
+            with os.scandir(root / parent) as listing:
+                entries |= {parent + entry.name: entry.stat(follow_symlinks=False) for entry in listing}
+        entries.pop(IGNORE_FILE, None)
+        slashes = {path: "/" if stat.S_ISDIR(status.st_mode) else "" for path, status in entries.items()}
+        metadata = {path for path in entries if os.path.basename(path) in VERSION_CONTROL}
+        matched = patterns.matched({path: bool(slashes[path]) for path in entries if path not in metadata})
+        gone = metadata | matched
+        own += [path + slashes[path] for path in metadata]
+        ignored += [path + slashes[path] for path in matched]
+        kept = {path: status for path, status in entries.items() if path not in gone}
+        found.update(kept)
+        level = [f"{path}/" for path in kept if slashes[path]]
+    left_out = (LeftOut(tuple(sorted(own))), LeftOut(tuple(sorted(ignored)), IGNORE_FILE))
+    return found, tuple(kept for kept in left_out if kept.paths)
 
 
 def _type(status: os.stat_result) -> bytes | None:

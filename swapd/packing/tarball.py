@@ -1,5 +1,8 @@
 """A source written as a tarball with its digest and signature: the same members, the same bytes.
 
+That is so for one version of the compressor: another zlib, xz or zstd may write other bytes of the same tar, and the
+release has another digest then. ``.tar`` itself is the same everywhere.
+
 Members belong to nobody, are 644 or 755, and bear one time. They lie below one top-level directory, which the receiver
 unwraps: the only directory of a site is then never mistaken for such a wrapping.
 """
@@ -13,6 +16,7 @@ import lzma
 import os
 import secrets
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -33,7 +37,7 @@ SUFFIXES = {
     Compression.NONE: ".tar",
 }
 GZIP_LEVEL = 9
-ZSTD = ("zstd", "--quiet", "-10", "-T1", "--stdout")  # one thread: more of them give other bytes
+ZSTD = ("zstd", "--quiet", "-10", "-T1", "--stdout")  # both win over the environment: nobody's settings decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,12 @@ def pack(
     try:
         with _new_file(output) as file:
             write_tar(source, name, compression, file)
-            size = file.seek(0, os.SEEK_END)
+            size = file.seek(0, os.SEEK_END)  # which flushes it, too, for those who read it by its name
             file.seek(0)
             digest = Digest(hashlib.file_digest(file, "sha256").hexdigest())
             contents = {".sha256": f"{digest}  {output.name}\n".encode()}
             if key is not None:
-                contents[".sig"] = sign(file, key, namespace)
+                contents[".sig"] = sign(Path(file.name), key, namespace)
             for sidecar in sidecars:
                 sidecar.unlink(missing_ok=True)
         for suffix, content in contents.items():
@@ -106,32 +110,43 @@ def write_tar(source: Source, top: str, compression: Compression, file: IO[bytes
                 archive.addfile(_header(member, f"{top}/{member.path}", source.mtime), content)
 
 
-def sign(file: IO[bytes], key: Path, namespace: str = NAMESPACE) -> bytes:
+def sign(tarball: Path, key: Path, namespace: str = NAMESPACE) -> bytes:
     """The signature of the file's bytes, made and checked by ssh-keygen; ``key`` may be one that an agent holds.
 
-    Raises ``Failed`` with what ssh-keygen said.
+    On a terminal ssh-keygen asks there for the key's passphrase, or for a touch of its token. Raises ``Failed`` with
+    what it said.
     """
-    # From standard input: `-Y sign FILE` beside an old FILE.sig exits 0 without a terminal, and leaves the old one.
-    signature = _ssh_keygen(file, "sign", "-n", namespace, "-f", str(key))
-    with tempfile.NamedTemporaryFile() as made:
-        made.write(signature)
-        made.flush()
-        _ssh_keygen(file, "check-novalidate", "-n", namespace, "-s", made.name)
-    return signature
+    with tempfile.TemporaryDirectory(prefix="swapd-pack-") as directory:
+        # A name in a new directory: beside an old signature ssh-keygen would ask, or without a terminal keep that one.
+        # Not from standard input: a passphrase is asked for only where that is the terminal.
+        link = os.path.join(directory, "tarball")
+        os.symlink(os.path.abspath(tarball), link)
+        _ssh_keygen("sign", "-q", "-n", namespace, "-f", str(key), link)
+        with open(tarball, "rb") as file, open(f"{link}.sig", "rb") as made:
+            _ssh_keygen("check-novalidate", "-n", namespace, "-s", made.name, stdin=file)
+            return made.read()
 
 
-def _ssh_keygen(file: IO[bytes], operation: str, *options: str) -> bytes:
-    file.seek(0)
-    command = ["ssh-keygen", "-Y", operation, *options]
+def _ssh_keygen(operation: str, *arguments: str, stdin: IO[bytes] | None = None) -> None:
+    """Runs ``ssh-keygen -Y``. What it has to say to somebody at a terminal it says there."""
+    asks = stdin is None and sys.stdin is not None and sys.stdin.isatty() and os.isatty(2)
     try:
-        done = subprocess.run(command, stdin=file, capture_output=True, check=False)
+        done = subprocess.run(
+            ["ssh-keygen", "-Y", operation, *arguments],
+            stdin=stdin or (None if asks else subprocess.DEVNULL),
+            stdout=subprocess.DEVNULL,
+            stderr=None if asks else subprocess.PIPE,
+            check=False,
+        )
     except FileNotFoundError:
         raise Failed("no-ssh-keygen", "ssh-keygen is not installed", "Install openssh-client.") from None
     if done.returncode:
-        said = [line for line in os.fsdecode(done.stderr).splitlines() if not line.startswith("Signing data on")]
-        reason = printable(" ".join(said)) or f"exit status {done.returncode}"
-        raise Failed("cannot-sign", f"ssh-keygen -Y {operation}: {reason}", "--sign takes a key that ssh-keygen made.")
-    return done.stdout
+        reason = printable(os.fsdecode(done.stderr or b"").strip()) or f"exit status {done.returncode}"
+        raise Failed(
+            "cannot-sign",
+            f"ssh-keygen -Y {operation}: {reason}",
+            "--sign takes a key of ssh-keygen's. One with a passphrase needs a terminal or an agent: ssh-add KEY.",
+        )
 
 
 def _header(member: Member, path: str, mtime: int) -> tarfile.TarInfo:
@@ -185,9 +200,8 @@ def _zstd(file: IO[bytes]) -> Iterator[IO[bytes]]:
 def _new_file(path: Path) -> Iterator[io.BufferedRandom]:
     """A file that takes its name when the context ends well, and is gone when it does not."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with open(descriptor, "w+b") as file:
+        with open(temporary, "x+b") as file:
             yield file
         os.rename(temporary, path)
     except BaseException:

@@ -1,42 +1,37 @@
 """``swapd pack``: the same tree, the same bytes; what the receiver would refuse is refused here."""
 
+import errno
 import hashlib
 import os
+import pty
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import pytest
-from click.testing import CliRunner, Result
 
 from swapd.archive import Limits, extract_archive
-from swapd.commands.pack import command
-from swapd.model.errors import Failed, Rejected, SwapdError, UsageError
+from swapd.model.errors import Failed, Rejected, UsageError
 from swapd.model.release import Compression, parse_tarball_name
 from swapd.packing.sources import commit_source, directory_source
 from swapd.packing.tarball import pack
+from tests.support.packing import WHEN, git, isolate, problem, run, succeed
 
 SUFFIXES = {"gzip": ".tar.gz", "zstd": ".tar.zst", "xz": ".tar.xz", "none": ".tar"}
+PASSPHRASE = "open sesame"  # noqa: S105 - of keys that live for one test
 LIMITS = Limits(max_extracted=1 << 20, max_entries=1000)
-WHEN = 1_700_000_000
 
 
 @pytest.fixture(autouse=True)
 def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A directory to be in, and a git that reads nobody's configuration."""
-    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
-    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
-    for who in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{who}_NAME", "somebody")
-        monkeypatch.setenv(f"GIT_{who}_EMAIL", "somebody@example.org")
-        monkeypatch.setenv(f"GIT_{who}_DATE", f"{WHEN} +0000")
-    (tmp_path / "out").mkdir()
-    monkeypatch.chdir(tmp_path / "out")
+    isolate(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -61,28 +56,6 @@ def site(tmp_path: Path) -> Path:
     os.utime(site / "assets/back", (WHEN, WHEN), follow_symlinks=False)
     os.utime(site / "index.html", (WHEN + 60, WHEN + 60))
     return site
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])
-
-
-def succeed(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    if result.exception:
-        raise result.exception
-    return result.stdout
-
-
-def problem(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert isinstance(result.exception, SwapdError), result.output
-    return result.exception.problem
-
-
-def git(directory: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=directory, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 @pytest.fixture
@@ -274,6 +247,91 @@ def test_a_key_that_cannot_sign_leaves_nothing_behind(
         key.write_text(content)
     assert problem(site, "--name", "shop-1", "--sign", key) == "cannot-sign"
     assert os.listdir() == []
+
+
+@pytest.fixture
+def locked_key(tmp_path: Path) -> Path:
+    key = tmp_path / "locked"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", PASSPHRASE, "-f", key], check=True)
+    return key
+
+
+def test_a_passphrase_is_asked_for_on_the_terminal(site: Path, locked_key: Path) -> None:
+    said = at_a_terminal(site, "--name", "shop-1", "--sign", locked_key, answer=PASSPHRASE)
+    assert "passphrase" in said
+    assert "shop-1.tar.gz.sig" in said
+    assert verify("shop-1.tar.gz", locked_key) == 0
+
+
+def test_a_wrong_passphrase_leaves_nothing_behind(site: Path, locked_key: Path) -> None:
+    said = at_a_terminal(site, "--name", "shop-1", "--sign", locked_key, answer="wrong", status=1)
+    assert "ssh-add KEY" in " ".join(said.split())
+    assert os.listdir() == []
+
+
+def test_without_a_terminal_a_locked_key_is_an_error_that_names_the_agent(
+    site: Path, locked_key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("SSH_AUTH_SOCK", "SSH_ASKPASS", "DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
+    result = run(site, "--name", "shop-1", "--sign", locked_key)
+    assert isinstance(result.exception, Failed)
+    assert result.exception.problem == "cannot-sign"
+    assert "ssh-add" in result.exception.hint
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize("suffix", ["", ".pub"], ids=["locked-key", "public-half"])
+def test_an_agent_signs(
+    site: Path, locked_key: Path, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    askpass = tmp_path / "askpass"
+    askpass.write_text(f"#!/bin/sh\necho {PASSPHRASE}\n")
+    askpass.chmod(0o755)
+    with tempfile.TemporaryDirectory(prefix="agent-") as directory:  # a socket's path has to be short
+        agent = subprocess.Popen(
+            ["ssh-agent", "-D", "-a", f"{directory}/socket"], stdout=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            assert agent.stdout is not None
+            agent.stdout.readline()  # it listens
+            monkeypatch.setenv("SSH_AUTH_SOCK", f"{directory}/socket")
+            asking = os.environ | {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"}
+            subprocess.run(["ssh-add", "-q", locked_key], env=asking, check=True)
+            if suffix:
+                locked_key.rename(tmp_path / "elsewhere")  # as where the agent is forwarded
+            succeed(site, "--name", "shop-1", "--sign", f"{locked_key}{suffix}")
+        finally:
+            agent.kill()
+            agent.communicate()
+    assert verify("shop-1.tar.gz", locked_key) == 0
+
+
+def at_a_terminal(*arguments: str | Path, answer: str, status: int = 0) -> str:
+    """What ``swapd pack`` shows on a terminal where the answer is typed to its first question."""
+    swapd = [sys.executable, "-c", "from swapd.cli import main; main()", "pack", *map(str, arguments)]
+    environment = {key: value for key, value in os.environ.items() if key != "SSH_AUTH_SOCK"}
+    terminal, inner = pty.openpty()
+    process = subprocess.Popen(["setsid", "--ctty", *swapd], stdin=inner, stdout=inner, stderr=inner, env=environment)
+    os.close(inner)
+    said = b""
+    with open(terminal, "r+b", buffering=0) as shown:
+        while b"passphrase" not in said and (more := _read(shown)):
+            said += more
+        shown.write(f"{answer}\n".encode())
+        while more := _read(shown):
+            said += more
+    assert process.wait() == status, said
+    return said.decode()
+
+
+def _read(terminal: IO[bytes]) -> bytes:
+    try:
+        return terminal.read(4096)
+    except OSError as error:
+        if error.errno != errno.EIO:  # how Linux tells that nobody is at the other end any more
+            raise
+        return b""
 
 
 # What is refused -----------------------------------------------------------------------------------------------
