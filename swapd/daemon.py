@@ -17,12 +17,13 @@ from typing import Any
 from swapd import __version__, lookout
 from swapd.context import Context
 from swapd.desk import SiteDesk
-from swapd.host.configuration import read_sites
+from swapd.host.configuration import read_metrics_file, read_sites
 from swapd.host.eventlog import EventLog
 from swapd.host.notify import Notifier
 from swapd.host.presence import appear
 from swapd.host.resume import resume_for_stopped
 from swapd.lookout import Lookout
+from swapd.metrics import Metrics
 from swapd.model import events
 from swapd.model.config import Site
 from swapd.model.errors import ConfigurationError, Failed
@@ -57,7 +58,9 @@ class Daemon:
         self._desks: dict[SiteName, SiteDesk] = {}
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._lookout = Lookout(self._log.emit)
+        self._metrics = Metrics(layout, self._log.emit)
         self._set_sites(read_sites(layout))
+        self._metrics.configure(read_metrics_file(layout))
 
     def _set_sites(self, sites: dict[SiteName, Site]) -> None:
         desks = {}
@@ -93,6 +96,7 @@ class Daemon:
             while not self._is_stopping:
                 self._turn()
             self._stop()
+            self._tell_metrics(is_up=False)
         finally:
             signal.set_wakeup_fd(-1)
             self._lookout.close()
@@ -190,7 +194,7 @@ class Daemon:
         if any(desk.notices.are_due for desk in self._desks.values()):
             return 0.0
         present = time.monotonic()
-        waits = [desk.looks_at - present for desk in self._desks.values()]
+        waits = [self._metrics.wakes_at - present, *(desk.looks_at - present for desk in self._desks.values())]
         waits += [
             d.not_before - present for d in self._desks.values() if d.worker is None and (d.queue or d.must_recover)
         ]
@@ -207,8 +211,13 @@ class Daemon:
     def _tell(self) -> None:
         lost = self._log.lost
         unheard = f"the journal takes no records ({lost} lost), swapd history has them" if lost else ""
-        trouble = "; ".join(filter(None, (self._trouble, self._not_resumed, unheard)))
+        self._tell_metrics()
+        trouble = "; ".join(filter(None, (self._trouble, self._not_resumed, unheard, self._metrics.trouble)))
         self._notifier.status(status_line([desk.status() for desk in self._desks.values()], now(), trouble))
+
+    def _tell_metrics(self, *, is_up: bool = True) -> None:
+        is_valid, lost = not self._trouble, self._log.lost
+        self._metrics.tell(self._desks.values(), is_configuration_valid=is_valid, unheard=lost, is_up=is_up)
 
     def _wait(self, patience: float) -> None:
         for key, _ in self._selector.select(patience):
@@ -234,6 +243,7 @@ class Daemon:
         self._notifier.reloading()
         try:
             self._set_sites(read_sites(self._layout))
+            self._metrics.configure(read_metrics_file(self._layout))
         except ConfigurationError as error:
             first, more = error.issues[0], len(error.issues) - 1
             others = f", and {more} more" if more else ""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from swapd.checks.clock import find_synchronisation, find_times_to_come
 from swapd.checks.labelling import find_labels
+from swapd.checks.metrics import find_metrics
 from swapd.checks.places import find_exposed, find_exposed_host, find_incoming, find_owners
 from swapd.checks.programs import find_decompressors
 from swapd.checks.room import find_room, find_room_for_uploads
@@ -56,6 +57,7 @@ HOST_CHECKS: tuple[HostCheck, ...] = (
     find_decompressors,
     find_synchronisation,
     *WEB_HOST_CHECKS,
+    find_metrics,
 )
 
 

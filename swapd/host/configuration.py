@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from swapd.model.config import Site
-from swapd.model.config_parser import Source, parse_sites
+from swapd.model.config_parser import Source, parse_metrics_file, parse_sites
 from swapd.model.errors import ConfigurationError, ConfigurationIssue, UsageError
 from swapd.model.layout import Layout
 from swapd.model.release import SITE_NAME, SiteName, printable
@@ -27,6 +27,16 @@ def read_sites(layout: Layout) -> dict[SiteName, Site]:
     if issues:
         raise ConfigurationError(issues)
     return sites
+
+
+def read_metrics_file(layout: Layout) -> Path | None:
+    """Where metrics are to be written, if anywhere; ``ConfigurationError`` as ``read_sites``."""
+    issues: list[ConfigurationIssue] = []
+    defaults = _read_source(layout.defaults_file, issues)
+    file = None if defaults is None else parse_metrics_file(defaults, issues)
+    if issues:
+        raise ConfigurationError(issues)
+    return file
 
 
 def _read_source(path: Path, issues: list[ConfigurationIssue]) -> Source | None:

@@ -7,7 +7,7 @@ import errno
 import os
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from swapd.host.files import closing_descriptor, fsync_directory, is_cut_short, 
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
 from swapd.model.record import UNRECORDED, Deployment, PauseRecord, Recorded, SiteState
-from swapd.model.release import SiteName
+from swapd.model.release import DeploymentId, SiteName
 
 REBUILT = "Move the file away: swapd then goes by what it finds on the disk."
 HISTORY_LENGTH = 200  # deployments remembered for a site
@@ -157,6 +157,23 @@ def read_deployments(layout: Layout, site: SiteName, containing: str = "") -> li
             if text in (content := _read_bytes(path)):
                 found.append(_parse(Deployment, Path(path), content))
     return sorted(found, key=lambda deployment: deployment.started, reverse=True)
+
+
+def read_other_deployments(
+    layout: Layout, site: SiteName, known: Collection[DeploymentId], most: int
+) -> tuple[dict[DeploymentId, Deployment | None], set[DeploymentId], bool]:
+    """At most so many of the records that are not of ``known`` deployments, None for one that cannot be read; which
+    deployments have a record; and whether there are no others. Raises as ``read_deployments``.
+    """
+    paths = {
+        DeploymentId(os.path.basename(path).removesuffix(".toml")): path for path in _find_deployments(layout, site)
+    }
+    others = [deployment for deployment in paths if deployment not in known]
+    found: dict[DeploymentId, Deployment | None] = dict.fromkeys(others[:most])
+    for deployment in found:
+        with contextlib.suppress(Failed, OSError):
+            found[deployment] = _parse(Deployment, Path(paths[deployment]), _read_bytes(paths[deployment]))
+    return found, set(paths), len(others) <= most
 
 
 def _read_bytes(path: str) -> bytes:

@@ -38,6 +38,7 @@ from swapd.model.release import SITE_NAME, SiteName, printable
 T = TypeVar("T")
 
 NOWHERE = Path("/nonexistent/live")  # stands in for a live path that is missing or wrong
+OF_HOST = ("metrics",)  # tables that no site can have
 PER_SITE = ("live", "incoming", "releases", "path")  # keys that cannot have a default for all sites
 LATER_KEYS = {
     *("hooks", "health", "database", "assets", "php", "balancer"),
@@ -172,6 +173,9 @@ class _Table:
                 if path in LATER_KEYS:
                     self.report(document, key, "this version does not have this key yet", "remove it")
                     continue
+                if path in OF_HOST:
+                    self.report(document, key, "is of this host, not of a site", "write it into swapd.toml")
+                    continue
                 near = difflib.get_close_matches(key, [*self.known, *tables], 1)
                 right = f"did you mean {near[0]}?" if near else f"the keys here are {', '.join(sorted(self.known))}"
                 self.report(document, key, "unknown key", right)
@@ -287,6 +291,18 @@ def _parse_layers(name: SiteName, layers: list[Document], layout: Layout, issues
     return site
 
 
+def parse_metrics_file(defaults: Source, issues: list[ConfigurationIssue]) -> Path | None:
+    """The file that ``[metrics]`` asks for in the defaults, if any; what is wrong there is added to ``issues``."""
+    return _take_metrics_file(Document(defaults, issues), issues)
+
+
+def _take_metrics_file(document: Document, issues: list[ConfigurationIssue]) -> Path | None:
+    metrics = _Table(("metrics",), [document], issues)
+    file = metrics.take("textfile", config_values.parse_metrics_file, None)
+    metrics.finish()
+    return file
+
+
 def parse_document(name: str, document: Mapping[str, Any], layout: Layout) -> Site:
     """The site whose ``Site.document`` this is."""
     return parse_site(name, Source("", tomli_w.dumps(document)), None, layout)
@@ -310,7 +326,9 @@ def parse_sites(sources: Mapping[str, Source], defaults: Source | None, layout: 
                         document.file, document.line(key), key, "cannot be a default", "say it in each site's own file"
                     )
                 )
-        document.values = {key: value for key, value in document.values.items() if key not in PER_SITE}
+        _take_metrics_file(document, issues)
+        apart = (*PER_SITE, *OF_HOST)
+        document.values = {key: value for key, value in document.values.items() if key not in apart}
         behind.append(document)
         _parse_layers(SiteName("default"), behind, layout, issues)
     sites: dict[SiteName, Site] = {}

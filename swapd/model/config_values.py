@@ -115,6 +115,13 @@ def parse_absolute_path(value: object) -> Path:
     return Path(text)
 
 
+def parse_metrics_file(value: object) -> Path | None:
+    path = parse_absolute_path(value)
+    if path.suffix != ".prom":
+        raise WrongValue(f"{shown(value)} is no file that a collector reads", "end its name in .prom")
+    return path
+
+
 def parse_live_path(value: object) -> Path:
     path = parse_absolute_path(value)
     if path.parent == Path("/") or path == Path("/"):

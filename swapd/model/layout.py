@@ -93,6 +93,10 @@ class Layout:
     def site_record(self, site: str) -> Path:
         return self.site_state(site) / "site.toml"
 
+    def totals(self, site: str) -> Path:
+        """What all deployments add up to, where metrics are asked for; only the daemon writes it."""
+        return self.site_state(site) / "totals.json"
+
     def route(self, site: str) -> Route:
         """The files of a pinned site's route."""
         return Route(

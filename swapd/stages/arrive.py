@@ -232,6 +232,14 @@ class Arrivals:
         """Whether an upload of this name waits or was answered, as far as the last look could tell."""
         return name in self._waiting or recorded_name(name) in self._answered
 
+    def find_oldest(self, but: str | None) -> float | None:
+        """Since when the oldest of those that wait lies there as it is, but for the one of this name; None for none.
+
+        In seconds since the epoch, by the clock of the machine whose filesystem it is.
+        """
+        changed = (item.seen.fingerprint.ctime_ns for name, item in self._waiting.items() if name != but)
+        return min((time_ns / 1e9 for time_ns in changed if time_ns), default=None)
+
     @property
     def count(self) -> int:
         """How many wait, also of those that are ready."""

@@ -130,6 +130,26 @@ def published_source(package: str, pattern: str) -> Path:
     return files[0]
 
 
+def published_program(package: str, path: str) -> Path:
+    """A single program of a Debian package, without what the package would install and start; kept in the cache."""
+    kept = CACHE / "programs" / path.rpartition("/")[2]
+    with cache_lock():
+        if not kept.exists():
+            building = kept.with_suffix(".building")
+            shutil.rmtree(building, ignore_errors=True)
+            building.mkdir(parents=True)
+            download = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", package]
+            if subprocess.run(download, cwd=building, capture_output=True).returncode:
+                subprocess.run(["apt-get", "-qq", "update"], check=True)  # a new machine has no lists
+                subprocess.run(download, cwd=building, check=True)
+            (deb,) = building.glob("*.deb")
+            with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as opened:
+                subprocess.run(["tar", "-x", "-C", building, f".{path}"], stdin=opened.stdout, check=True)
+            (building / path.lstrip("/")).rename(kept)
+            shutil.rmtree(building)
+    return kept
+
+
 def _download_source(package: str, into: Path) -> None:
     building = into.with_suffix(".building")
     shutil.rmtree(building, ignore_errors=True)

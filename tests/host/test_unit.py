@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,9 @@ from tests.host import journal
 from tests.host.conftest import Expected
 from tests.host.machine import wait_until
 from tests.host.releases import Packed, pack
+from tests.host.roots import published_program
 from tests.host.webhost import Site, WebHost
+from tests.support.dashboard import expressions, read_dashboard
 
 MOST_EXPOSED = 2.2  # of 10, as `systemd-analyze security` reckons
 
@@ -147,3 +152,89 @@ def reload_and_wait(web: WebHost, mark: int, message_id: str) -> None:
         f"a record {message_id}",
         explain=web.describe,
     )
+
+
+LOOK = """
+import json
+from swapd.checks.metrics import find_metrics
+from swapd.model.layout import Layout
+print(json.dumps([finding.document() for finding in find_metrics((), Layout())]))
+"""
+
+
+def found_of_metrics(web: WebHost) -> dict[str, list[str]]:
+    """What `swapd check` finds of them, which takes its time to look at all the rest: the problem, and its commands."""
+    return {item["problem"]: item["commands"] for item in json.loads(web.run("python3", "-c", LOOK))}
+
+
+PROM = "/var/lib/prometheus/node-exporter/swapd.prom"
+
+
+def test_metrics_come_to_debian_s_node_exporter(web: WebHost, shop: Site, expected: Expected, tmp_path: Path) -> None:
+    """From a host that is not prepared for it, by what the status and the journal say is to be done."""
+    defaults = web.host.path("/etc/swapd/swapd.toml")
+    before = defaults.read_text()
+    expected.warning(MESSAGE="no metrics", PRIORITY="4")
+    mark = journal.mark(web.host)
+    asking = f'{before}\n[metrics]\ntextfile = "{PROM}"\n'
+    defaults.write_text(asking)
+    reload_and_wait(web, mark, journal.RELOADED)
+    wait_until(lambda: f"no metrics: {PROM}: No such file" in web.status_line(), "the status", explain=web.describe)
+    (said,) = [item["MESSAGE"] for item in journal.records(web.host, after=mark) if "no metrics" in item["MESSAGE"]]
+    assert "systemctl restart swapd" in said
+    assert found_of_metrics(web) == {"metrics-no-directory": []}
+    # What the exporter's package brings, as it brings it.
+    web.run("install", "--directory", str(Path(PROM).parent))
+    mark = journal.mark(web.host)
+    reload_and_wait(web, mark, journal.RELOADED)
+    wait_until(lambda: f"{PROM}: Read-only" in web.status_line(), "the sandbox is as before", explain=web.describe)
+    assert found_of_metrics(web) == {"metrics-sandbox": ["systemctl restart swapd"]}
+    web.run("systemctl", "restart", "swapd")
+    assert shop.deploy(pack(tmp_path, "measured").tarball).outcome == "live"
+    prom = web.host.path(PROM)
+    wait_until(lambda: prom.exists() and "measured@" in prom.read_text(), "the metrics", explain=web.describe)
+    assert "no metrics" not in web.status_line()
+    assert found_of_metrics(web) == {}
+    elsewhere = "/srv/exporter/100%/swapd.prom"
+    web.run("install", "--directory", str(Path(elsewhere).parent))
+    mark = journal.mark(web.host)
+    defaults.write_text(f'{before}\n[metrics]\ntextfile = "{elsewhere}"\n')
+    reload_and_wait(web, mark, journal.RELOADED)
+    wait_until(lambda: f"{elsewhere}: Read-only" in web.status_line(), "the status", explain=web.describe)
+    assert not prom.exists(), "nothing stays there that nobody writes any more"
+    for command in found_of_metrics(web)["metrics-sandbox"]:
+        web.run("sh", "-c", command)
+    wait_until(web.host.path(elsewhere).exists, "the metrics elsewhere", explain=web.describe)
+    defaults.write_text(asking)
+    mark = journal.mark(web.host)
+    reload_and_wait(web, mark, journal.RELOADED)
+    wait_until(prom.exists, "the metrics", explain=web.describe)
+
+    exporter = published_program("prometheus-node-exporter", "/usr/bin/prometheus-node-exporter")
+    shutil.copy(exporter, web.host.path("/usr/local/bin/node-exporter"))
+    options = ("--collector.disable-defaults", "--collector.textfile", "--web.listen-address=127.0.0.1:9100")
+    web.run("systemd-run", "--quiet", "--unit=exporter", "--uid=nobody", "/usr/local/bin/node-exporter", *options)
+    ask = ("curl", "--silent", "http://127.0.0.1:9100/metrics")
+    scraped = wait_until(lambda: web.host.run(*ask, check=False).stdout, "the exporter answers")
+    assert "\nnode_textfile_scrape_error 0\n" in scraped
+    for line in prom.read_text().splitlines():
+        if "_info{" in line or "deployments_total{" in line:
+            labels, _, value = line.partition("{")[2].partition("} ")
+            sample = f"{line.partition('{')[0]}{{{','.join(sorted(labels.split(',')))}}} {value}"
+            assert f"\n{sample}\n" in scraped, "Prometheus gets what was written"
+
+    promtool = published_program("prometheus", "/usr/bin/promtool")
+    linted = subprocess.run([promtool, "check", "metrics"], input=prom.read_bytes(), capture_output=True)
+    assert (linted.returncode, linted.stdout, linted.stderr) == (0, b"", b"")
+    rules = [
+        {"record": f"shown{number}", "expr": expression}
+        for number, expression in enumerate(expressions(read_dashboard()))
+    ]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    checked = subprocess.run([promtool, "check", "rules", tmp_path / "rules.yml"], capture_output=True, text=True)
+    assert f"{len(rules)} rules found" in checked.stdout, checked.stderr
+
+    mark = journal.mark(web.host)
+    defaults.write_text(before)
+    reload_and_wait(web, mark, journal.RELOADED)
+    wait_until(lambda: not prom.exists(), "nothing stays there that nobody writes any more")

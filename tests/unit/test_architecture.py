@@ -17,7 +17,7 @@ ROOMS = [
     {"verbs", "completion"},
     {"commands"},
     {"checks", "demo", "packing", "setup"},
-    {"daemon", "desk", "lookout", "notices"},
+    {"daemon", "desk", "lookout", "metrics", "notices"},
     {"worker"},
     {"deploy", "rollback", "recover", "retention", "adopt", "rebuild"},
     {"ledger", "answer"},

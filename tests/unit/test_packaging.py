@@ -96,6 +96,11 @@ def test_each_packaging_installs_the_completions(path: str, script: str) -> None
     assert f"packaging/completions/{script} " in read(path)
 
 
+@pytest.mark.parametrize("path", ["packaging/debian/swapd.install", "packaging/rpm/swapd.spec", "packaging/install"])
+def test_each_packaging_installs_the_dashboard(path: str) -> None:
+    assert "packaging/grafana/swapd.json " in read(path)
+
+
 def test_tmpfiles_and_unit_make_the_directories_of_the_layout() -> None:
     layout = Layout()
     wanted = {layout.configuration, layout.sites, layout.spool, layout.state, layout.run}
@@ -105,7 +110,7 @@ def test_tmpfiles_and_unit_make_the_directories_of_the_layout() -> None:
     unit = unit_settings()
     assert Path("/run", unit["RuntimeDirectory"]) == layout.run
     assert Path("/var/lib", unit["StateDirectory"]) == layout.state
-    assert Path(unit["ReadWritePaths"]) == layout.spool
+    assert unit["ReadWritePaths"].split() == [str(layout.spool), "-/var/lib/prometheus/node-exporter"]
 
 
 @pytest.mark.parametrize("unit", [UNIT, *USERS.values()], ids=lambda path: path.name)
@@ -240,6 +245,7 @@ def test_staged_installation_is_complete_and_goes_away(tmp_path: Path) -> None:
         "fish/vendor_completions.d/swapd.fish",
     )
     assert all((below / "share" / path).is_file() for path in completions)
+    assert (below / "share/swapd/grafana/swapd.json").is_file()
     assert (below / "lib/swapd/swapd/model/layout.py").is_file()
     run_install("uninstall", destdir=tmp_path, prefix="/opt/swapd")
     assert not [path for path in tmp_path.rglob("*") if not path.is_dir()]
