@@ -100,7 +100,7 @@ class TestConfiguration:
 
 
 # Rooms whose errors end no deployment: they are a command's own words.
-OF_COMMANDS = {"commands", "demo", "packing", "checks", "completion", "verbs", "cli"}
+OF_COMMANDS = {"commands", "demo", "packing", "checks", "setup", "completion", "verbs", "cli"}
 ERRORS = {"Failed", "Issue", "because"}
 # Where codes also stand in tables and variables.
 IN_TABLES = {
@@ -110,8 +110,10 @@ IN_TABLES = {
     "host/refusals",
     *(f"model/{name}" for name in ("control", "refused")),
 } | {*("model/release", "model/room", "model/record")}
-# What else looks like a code there; and what init alone says.
-NO_PROBLEMS = {"swapd-decompress", "rolled-back", "server-refuses", "server-configuration-broken"}
+# What else looks like a code there; and what init and check alone say.
+NO_PROBLEMS = {"swapd-decompress", "rolled-back", "server-refuses", "server-configuration-broken"} | {
+    *("queue-would-overflow", "watchdog-near")  # findings
+}
 # Of uploads that wait: they are in no marker, which has no problem as long as nothing is wrong.
 OF_WAITING = {"still-open", "still-changing", "vanished", "sidecar-incomplete", "digest-differs-yet", "busy"} | {
     *("signature-differs-yet", "waits-for-sidecar", "waits-for-signature", "cannot-record-live")
