@@ -128,7 +128,7 @@ VERBS: dict[str, tuple[str, tuple[str, ...], dict[str, tuple[str | tuple[str, ..
         "Write a tarball with its digest",
         ("directory",),
         {
-            "--git": ("value", "Pack a commit of the repository here, as git archive does"),
+            "--git": ("ref", "Pack a commit of the repository here, as git archive does"),
             "--output": ("file", "Where to write: NAME.tar.gz, or a directory"),
             "--name": ("value", "The release's name, instead of one made of the directory's or commit's"),
             "--sign": ("file", "Sign with this SSH key, or its public half in an agent"),
