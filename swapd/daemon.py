@@ -20,7 +20,7 @@ from swapd.desk import SiteDesk
 from swapd.host.configuration import read_metrics_file, read_sites
 from swapd.host.eventlog import EventLog
 from swapd.host.notify import Notifier
-from swapd.host.presence import appear
+from swapd.host.presence import Presence
 from swapd.host.resume import resume_for_stopped
 from swapd.lookout import Lookout
 from swapd.metrics import Metrics
@@ -53,7 +53,7 @@ class Daemon:
         self._selector = selectors.DefaultSelector()
         self._trouble = ""
         self._not_resumed = ""
-        self._presence: int | None = None
+        self._presence = Presence(layout)
         self._is_stopping = False
         self._desks: dict[SiteName, SiteDesk] = {}
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -82,7 +82,6 @@ class Daemon:
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; ends when every worker has."""
-        self._presence = appear(self._layout)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)  # the byte in the wake-up pipe is what is handled
@@ -204,12 +203,14 @@ class Daemon:
         """The watchdog's ping, once the watch is known to work."""
         self._check_at = present + (self._notifier.watchdog_interval() or lookout.RESCAN)
         self._lookout.check()
-        if not self._log.report_losses():  # which may be a worker's, or a command's
-            self._check_at = min(self._check_at, present + LOSSES_AGAIN)
+        self._log.report_losses()  # which may be a worker's, or a command's
+        self._presence.renew()
         self._notifier.ping()
 
     def _tell(self) -> None:
         lost = self._log.lost
+        if lost:
+            self._check_at = min(self._check_at, time.monotonic() + LOSSES_AGAIN)
         unheard = f"the journal takes no records ({lost} lost), swapd history has them" if lost else ""
         self._tell_metrics()
         trouble = "; ".join(filter(None, (self._trouble, self._not_resumed, unheard, self._metrics.trouble)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from swapd import __version__
 from swapd.desk import SiteDesk
 from swapd.host.tally import Tally
-from swapd.host.textfile import describe_remedy, remove_file, replace_file
+from swapd.host.textfile import describe_remedy, find_waiting, remove_file, replace_file
 from swapd.model import events
 from swapd.model.errors import Failed
 from swapd.model.events import Event
@@ -47,9 +47,10 @@ class Metrics:
 
     def configure(self, file: Path | None) -> None:
         """A configuration was read: from now on it is this file, or none. Another one before it goes away."""
-        if self._file is not None and file != self._file:
+        if self._file is not None and file != self._file and not find_waiting(self._file.parent):
             remove_file(self._file)
         self._file, self._loaded, self._said = file, time.time(), None
+        self.trouble = self._unwritten = ""  # whoever has not mended it is told again
         self._beat_at = self._recount_at = self._rests_until = 0.0
 
     @property
@@ -71,9 +72,7 @@ class Metrics:
         self._lost += max(0, unheard - self._unheard)
         self._unheard = unheard
         present = time.monotonic()
-        if self._file is None:
-            self.trouble = ""
-        elif self._is_counting or present >= self._rests_until or not is_up:
+        if self._file is not None and (self._is_counting or present >= self._rests_until or not is_up):
             daemon = DaemonMetrics(__version__, is_up, self._started, is_configuration_valid, self._loaded, self._lost)
             try:
                 self._write(self._file, daemon, desks, present)
@@ -88,18 +87,23 @@ class Metrics:
         news = daemon, [self._describe(desk) for desk in desks]
         if news != self._said or present >= self._beat_at:
             self._said, self._rests_until, self._beat_at = news, present + REST, present + HEARTBEAT
+            said, remedy = self._unwritten, describe_remedy(file, None)
             try:
-                replace_file(file, format_metrics(*news, time.time()).encode())
-                self._unwritten = ""
+                if kind := find_waiting(file.parent):  # an answer may take for ever, and sites would not be served
+                    self._unwritten = f"no metrics: {file.parent} is on {kind}"
+                else:
+                    replace_file(file, format_metrics(*news, time.time()).encode())
+                    self._unwritten = ""
             except OSError as error:
-                said, self._unwritten = self._unwritten, f"no metrics: {error.filename}: {error.strerror}"
-                self._say(said, self._unwritten, describe_remedy(file, error.errno))
+                self._unwritten = f"no metrics: {error.filename}: {error.strerror}"
+                remedy = describe_remedy(file, error.errno)
+            self._say(said, self._unwritten, remedy)
         uncounted = [f"{site}: {why}" for site, why in self._uncounted.items()]
         self.trouble = "; ".join(filter(None, (self._unwritten, *uncounted)))
 
     def _say(self, said: str, trouble: str, remedy: str, site: SiteName | None = None) -> None:
         """What is wrong, when it becomes so."""
-        if trouble != said:
+        if trouble not in ("", said):
             message = f"{trouble}. {remedy} Deployments go on as ever, and it is tried again each minute."
             self._emit(events.degraded(message, site))
 

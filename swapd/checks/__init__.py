@@ -23,7 +23,7 @@ from swapd.checks.sandbox import find_sandbox
 from swapd.checks.signing import find_signers
 from swapd.checks.standing import find_changes, find_held
 from swapd.checks.swapping import find_strategies, find_volatile
-from swapd.checks.unit import find_unit, find_users_socket
+from swapd.checks.unit import find_edited, find_unit, find_users_socket
 from swapd.checks.web import WEB_CHECKS, WEB_HOST_CHECKS
 from swapd.model.config import Site
 from swapd.model.errors import SwapdError
@@ -51,6 +51,7 @@ CHECKS: tuple[Check, ...] = (
 HOST_CHECKS: tuple[HostCheck, ...] = (
     find_unit,
     find_users_socket,
+    find_edited,
     find_sandbox,
     find_exposed_host,
     find_room_for_uploads,

@@ -71,7 +71,7 @@ def _find_unresolved(site: Site, places: Sequence[Place]) -> Found:
             Severity.WARNING,
             "document-root-not-resolved",
             "visitors may get pages of the release before, or of both, after a swap: PHP is told the link's path",
-            f"{site.live} is a link, and $document_root names it as it is written ({', '.join(told)})",
+            f"{site.live} is swapped as a link, and $document_root names it as it is written ({', '.join(told)})",
             f"Write below what {' and '.join(inside)} includes, and reload nginx:  fastcgi_param SCRIPT_FILENAME "
             "$realpath_root$fastcgi_script_name;  fastcgi_param DOCUMENT_ROOT $realpath_root;",
             {"live": str(site.live)},
@@ -91,7 +91,7 @@ def _find_disabled_links(site: Site, places: Sequence[Place]) -> Found:
             Severity.WARNING,
             "links-refused",
             "visitors get 403 (forbidden) for what is behind a link",
-            f"{site.live} is a link, and disable_symlinks lets nginx follow none ({', '.join(sorted(found))})",
+            f"{site.live} is swapped as a link, and nginx follows none: disable_symlinks in {', '.join(sorted(found))}",
             "Write disable_symlinks off; into the server { } that serves the site, and reload nginx.",
             {"directory": str(site.live.parent)},
             (RELOAD,),

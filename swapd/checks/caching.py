@@ -17,7 +17,7 @@ code that is old until PHP is reloaded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -43,7 +43,7 @@ class Naming(Enum):
     """By what path PHP is told of a page, from one release to the next."""
 
     SAME = "the live path stays the same, with other files behind it"
-    LINK = "the live path is a link"
+    LINK = "the live path is swapped as a link"
     NEW = "each release has a path of its own"
 
 
@@ -62,6 +62,8 @@ def find_stale_code(site: Site, layout: Layout) -> Found:
     for part, strategy in zip(site.parts, seen.strategies(site), strict=True):
         if not seen.tree(part.live).may_have_php:
             continue
+        if _has_untold_php(part, layout):
+            yield _untold(part)
         said = set()
         for use in _find_uses(part, strategy, layout):
             for finding in _judge(part, use, layout):
@@ -70,13 +72,42 @@ def find_stale_code(site: Site, layout: Layout) -> Found:
                     yield finding
 
 
+def _find_module(directives: Sequence[Directive]) -> str:
+    """The file of httpd's own PHP; empty where it has none."""
+    modules = [
+        item.arguments[1]
+        for item in directives
+        if item.name == "loadmodule" and len(item.arguments) == 2 and re.match(r"php\d?_module", item.arguments[0])
+    ]
+    return modules[-1] if modules else ""
+
+
+def _has_untold_php(site: Site, layout: Layout) -> bool:
+    directives = seen.directives(layout)
+    module = _find_module(directives)
+    return bool(module and seen.mod_php(module) is None and find_serving_hosts(directives, site.live))
+
+
+def _untold(site: Site) -> Finding:
+    return Finding(
+        site.name,
+        Severity.INFO,
+        "php-not-asked",
+        "for how long visitors may get code of the release before is not known",
+        "httpd has mod_php, and there is no program php that could tell its settings",
+        "Install it (php-cli) to have them looked at.",
+    )
+
+
 def _find_uses(site: Site, strategy: Strategy, layout: Layout) -> Iterator[Use]:
     by_link = {Strategy.SYMLINK: Naming.LINK, Strategy.PINNED: Naming.NEW}.get(strategy, Naming.SAME)
     directives = seen.directives(layout)
     hosts = find_serving_hosts(directives, site.live)
     if hosts:
-        yield from (Use(settings, by_link) for settings in _find_mod_php(directives, hosts))
-        addresses = _find_addresses(directives, hosts)
+        # A virtual host that passes PHP on to a php-fpm of its own does not use httpd's.
+        inside = {host: root for host, root in hosts.items() if host is None or not _find_addresses(directives, [host])}
+        yield from (Use(settings, by_link) for settings in _find_mod_php(directives, inside))
+        addresses = _find_addresses(directives, [None, *hosts])
         yield from (Use(settings, by_link) for settings in _find_pools(addresses))
     configuration = seen.nginx(layout)
     upstreams = find_upstreams(configuration)
@@ -95,12 +126,8 @@ def _is_resolved(place: Place) -> bool:
 
 def _find_mod_php(directives: Sequence[Directive], hosts: dict[Section | None, str]) -> Iterator[Settings]:
     """httpd's own PHP, as the server's configuration changes it for any of the hosts."""
-    modules = [
-        item.arguments[1]
-        for item in directives
-        if item.name == "loadmodule" and len(item.arguments) == 2 and re.match(r"php\d?_module", item.arguments[0])
-    ]
-    settings = seen.mod_php(modules[-1]) if modules else None
+    module = _find_module(directives)
+    settings = seen.mod_php(module) if module else None
     if settings is None:
         return
     for host in hosts:
@@ -122,12 +149,12 @@ def _is_around(item: Directive, root: str) -> bool:
     return f"{root}/".startswith(f"{directory}/")
 
 
-def _find_addresses(directives: Sequence[Directive], hosts: dict[Section | None, str]) -> list[str]:
-    """Where the hosts' requests are passed on to by FastCGI."""
+def _find_addresses(directives: Sequence[Directive], hosts: Collection[Section | None]) -> list[str]:
+    """Where requests are passed on to by FastCGI, as these hosts have it; None is what is written outside of any."""
     found = [
         match[1] or match[2]
         for item in directives
-        if item.section("virtualhost") in (None, *hosts)
+        if item.section("virtualhost") in hosts
         for argument in item.arguments
         if (match := _FCGI.search(argument))
     ]
@@ -190,7 +217,7 @@ def _judge_looks(site: Site, use: Use, layout: Layout) -> Found:
             Severity.WARNING,
             "opcache-never-looks",
             "visitors get code of the release before until PHP is reloaded",
-            f"opcache.validate_timestamps is off for {_at(use, 'opcache.validate_timestamps')}: what it has compiled once "
+            f"opcache.validate_timestamps is off for {_at(use, 'opcache.validate_timestamps')}: what it has compiled "
             f"it never compares with the file again{too}; {use.naming.value}",
             'Set it to 1; or deploy with strategy = "pinned", for which it may stay off; or reload PHP after each '
             "deployment.",
@@ -254,8 +281,8 @@ def _remembered_link(site: Site, use: Use, layout: Layout) -> Finding:
         Severity.WARNING if is_long else Severity.INFO,
         "realpath-remembered",
         f"visitors may get code of the release before, or of both, for up to {seconds} s after a swap",
-        f"{site.live} is a link, and {_at(use, 'realpath_cache_ttl')} remembers for realpath_cache_ttl = {seconds} "
-        "where it led, for pages that name files by the live path",
+        f"{site.live} is swapped as a link, and {_at(use, 'realpath_cache_ttl')} remembers where it led for "
+        f"realpath_cache_ttl = {seconds}, for pages that name files by the live path",
         'Deploy with strategy = "pinned", or set realpath_cache_ttl to a few seconds and reload PHP.',
         _facts(use, "realpath_cache_ttl"),
         (_reload(use, layout),) if is_long else (),

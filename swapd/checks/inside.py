@@ -78,14 +78,15 @@ def see(path: str, root: str = "") -> list[Any] | None:
 
 
 def _look(part: Site) -> dict[str, str]:
+    """How it would be swapped, and what of that is not known; or why it cannot be."""
+    seen = {"live": str(part.live), "problem": "", "message": "", "strategy": "", "doubt": ""}
     try:
-        look(part)
+        choice = look(part)
     except SwapdError as error:
-        return {"live": str(part.live), "problem": error.problem, "message": error.message}
+        return {**seen, "problem": error.problem, "message": error.message}
     except OSError as error:
-        message = f"{error.filename}: {error.strerror}"
-        return {"live": str(part.live), "problem": "cannot-write", "message": message}
-    return {"live": str(part.live), "problem": "", "message": ""}
+        return {**seen, "problem": "cannot-write", "message": f"{error.filename}: {error.strerror}"}
+    return {**seen, "strategy": choice.strategy.value, "message": choice.reason, "doubt": choice.doubt}
 
 
 def _read_capabilities() -> int:

@@ -12,20 +12,27 @@ from pathlib import Path
 from swapd.checks.sandbox import RESTART, UNIT
 from swapd.host import systemd
 from swapd.host.configuration import read_metrics_file
-from swapd.host.textfile import describe_remedy
+from swapd.host.textfile import describe_remedy, find_waiting
 from swapd.model.config import Site
 from swapd.model.findings import Finding, Severity
 from swapd.model.layout import Layout
 from swapd.model.metrics import HEARTBEAT
 
 DROP_IN = systemd.PLACES[0] / f"{UNIT}.d" / "metrics.conf"
+DEBIAN = Path("/var/lib/prometheus/node-exporter")  # which the unit's sandbox opens by itself, if it is there
 STALE = 3 * HEARTBEAT
 
 
 def find_metrics(_: Sequence[Site], layout: Layout) -> Iterator[Finding]:
-    """Nothing where none are asked for."""
+    """Where none are asked for, that there could be some."""
     file = read_metrics_file(layout)
     if file is None:
+        if layout.is_host and DEBIAN.is_dir():
+            yield _not_asked_for(layout)
+        return
+    if kind := find_waiting(file.parent):
+        why = f"{file.parent} is on {kind}, where the daemon would have to wait for another machine or program"
+        yield _finding("metrics-remote", why, describe_remedy(file, None))
         return
     if not file.parent.is_dir():
         yield _finding("metrics-no-directory", f"{file.parent} is not there", describe_remedy(file, errno.ENOENT))
@@ -43,6 +50,19 @@ def find_metrics(_: Sequence[Site], layout: Layout) -> Iterator[Finding]:
         why = f"{file} {when}, and swapd writes it once a minute"
         remedy = "If it was asked for only now, or its directory is new, this is all; else the status line says more:"
         yield _finding("metrics-stale", why, remedy, "systemctl reload swapd", "systemctl --no-pager status swapd")
+
+
+def _not_asked_for(layout: Layout) -> Finding:
+    key = shlex.quote(f'\\n[metrics]\\ntextfile = "{DEBIAN}/swapd.prom"\\n')
+    return Finding(
+        None,
+        Severity.INFO,
+        "metrics-not-asked-for",
+        "Prometheus could be told of deployments, and is not",
+        f"its node exporter reads {DEBIAN}, and {layout.defaults_file} asks for no file there",
+        "Have one written:",
+        commands=(f"printf '%b' {key} >> {layout.defaults_file}", "systemctl restart swapd"),
+    )
 
 
 def _closed(directory: Path, opened: str) -> Finding:

@@ -54,14 +54,14 @@ def _no_httpd(site: Site, layout: Layout) -> Finding:
     rules = site.pause
     overlooked = find_overlooked(rules.processes, rules.user, rules.unit, rules.exe)
     others = "; ".join(f"process {pid} is left out: {why}" for pid, why in sorted(overlooked.items())[:MOST_NAMED])
-    expected = layout.is_host and not _is_nginx_serving(site, layout)
+    is_expected = layout.is_host and not seen.is_nginx_silent() and not _is_nginx_serving(site, layout)
     remedy = (
         "Start the web server; or correct processes, unit, user and exe of [pause] in the site's configuration; or, "
         'where none is to be paused, write [pause] mode = "never".'
     )
     return Finding(
         site.name,
-        Severity.WARNING if overlooked or expected else Severity.INFO,
+        Severity.WARNING if is_expected else Severity.INFO,
         "no-httpd",
         "swaps go without a pause: there is no httpd to pause",
         f"{describe_no_httpd(rules)}{f'; {others}' if others else ''}",

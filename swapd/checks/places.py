@@ -49,8 +49,9 @@ def find_incoming(site: Site, layout: Layout) -> Iterator[Finding]:
             why = f"there is no group {site.group}, whose members may"
             yield _wrong(site, "no-group", "nobody but root can drop a tarball", why, "Make it:", how, again(site))
         return
-    # Without root's rights, a scratch directory cannot be given to a group.
-    if has_acl(site.incoming) or (os.geteuid() != 0 and not layout.is_host):
+    # A scratch directory is its user's own: swapd's group need not be able to drop there, nor can he give it away.
+    is_scratch = not layout.is_host and (site.group == DROP_GROUP or os.geteuid() != 0)
+    if is_scratch or has_acl(site.incoming):
         return
     yield from _find_group_rights(site, group, status)
     yield from _find_unreachable(site, layout, group)
@@ -156,9 +157,10 @@ def _find_closed(part: Site, owner: tuple[int, int]) -> Iterator[Finding]:
         if path == common or path in common.parents or not path.is_dir():
             continue
         status = path.stat()
+        # Where releases belong to somebody, a web server that gets at nothing else may be his; root's it never is.
         wanted = stat.S_IXOTH
-        wanted |= stat.S_IXUSR if status.st_uid == owner[0] else 0
-        wanted |= stat.S_IXGRP if status.st_gid == owner[1] else 0
+        wanted |= stat.S_IXUSR if status.st_uid == owner[0] != 0 else 0
+        wanted |= stat.S_IXGRP if status.st_gid == owner[1] != 0 else 0
         if not status.st_mode & wanted and not has_acl(path):
             yield _wrong(
                 part,

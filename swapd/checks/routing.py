@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,8 +34,10 @@ def find_route(site: Site, _: Layout) -> Found:
         yield _finding(site, Severity.WARNING, "route-unknown", what, f"{error.filename}: {error.strerror}", "See why.")
 
 
-def _finding(site: Site, severity: Severity, problem: str, what: str, why: str, remedy: str = "") -> Finding:
-    return Finding(site.name, severity, problem, what, why, remedy, {"route": str(site.route.map)})
+def _finding(
+    site: Site, severity: Severity, problem: str, what: str, why: str, remedy: str = "", *commands: str
+) -> Finding:
+    return Finding(site.name, severity, problem, what, why, remedy, {"route": str(site.route.map)}, commands)
 
 
 def _find_force(site: Site) -> Found:
@@ -59,7 +62,8 @@ def _find_unreadable(site: Site) -> Found:
                 "route-unreadable",
                 "the web server's processes may not be able to read the route",
                 f"{path} has mode {stat.S_IMODE(path.stat().st_mode):04o}",
-                f"chmod o+{'r' if path == site.route.map else 'x'} {path}",
+                "Let them:",
+                f"chmod o+{'r' if path == site.route.map else 'x'} {shlex.quote(str(path))}",
             )
 
 

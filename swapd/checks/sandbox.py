@@ -44,6 +44,9 @@ CALLING = {
     "socket(AF_UNIX)": "RestrictAddressFamilies",
     "socket(AF_NETLINK)": "RestrictAddressFamilies",
 }
+# What may keep the web server from being asked.
+ASKING = ("RestrictAddressFamilies", "PrivateNetwork", "IPAddressDeny", "SocketBindDeny")
+TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - named, not used
 # What may hide a place, or make it read-only.
 PLACING = (
     *("ReadWritePaths", "ReadOnlyPaths", "InaccessiblePaths", "TemporaryFileSystem", "BindPaths", "BindReadOnlyPaths"),
@@ -187,6 +190,26 @@ def _find_in_site(
                 {"live": part["live"]},
                 RESTART,
             )
+        elif part["strategy"] != out["strategy"] or (part["doubt"] and not out["doubt"]):
+            yield _differs(site, out, part, files)
+
+
+def _differs(site: Site, out: Mapping[str, str], part: Mapping[str, str], files: Sequence[Path]) -> Finding:
+    """A route is taken where the web server says that it follows it; from in there, it cannot be asked."""
+    what = f"whether visitors come by the route of {part['live']}, the daemon does not know"
+    if part["strategy"] != out["strategy"]:
+        what = f"the daemon swaps {part['live']} by {part['strategy']}, where {out['strategy']} could be had"
+    others = systemd.find_lines(_by_hand(files), ASKING)
+    return Finding(
+        site.name,
+        Severity.WARNING,
+        "sandbox-differs",
+        what,
+        f"{part['doubt'] or part['message']}; outside of the sandbox of {UNIT}: {out['message']}",
+        f"{_out_of_the_way(others)}Have the site's drop-in written, which lets it ask the web server:",
+        {"live": part["live"]},
+        (again(site),),
+    )
 
 
 def _compare(outside: Mapping[str, Any], within: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -194,10 +217,10 @@ def _compare(outside: Mapping[str, Any], within: Mapping[str, Any]) -> tuple[str
     seen = {path: (out, within["places"].get(path)) for path, out in outside["places"].items()}
     hidden = [path for path, (out, there) in seen.items() if there is None or there[:2] != out[:2]]
     if hidden:
-        return "sandbox-hides", f"{_list(hidden)} cannot be seen in there"
+        return "sandbox-hides", f"not to be seen in there: {_list(hidden)}"
     closed = [path for path, (out, there) in seen.items() if there[3] and not out[3]]
     if closed:
-        return "sandbox-read-only", f"{_list(closed)} is read-only in there"
+        return "sandbox-read-only", f"read-only in there: {_list(closed)}"
     for one, other in outside["pairs"]:
         (out, there), (out_too, there_too) = seen[one], seen[other]
         if out[2] == out_too[2] and there[2] != there_too[2]:
@@ -210,16 +233,21 @@ def _list(paths: Sequence[str]) -> str:
 
 
 def _misplaced(site: Site, problem: str, words: str, files: Sequence[Path]) -> Finding:
-    # What swapd init wrote for this site it writes anew, and what it wrote for another does no harm here.
-    others = systemd.find_lines(
-        [path for path in files[1:] if WRITTEN not in path.read_text("utf-8", "replace")], PLACING
-    )
-    remedy = "Have the site's drop-in written, which restarts the unit:"
-    commands: tuple[str, ...] = (again(site),)
-    if others:
-        remedy = f"Take out what is in its way: {'; '.join(others)}. Then have the site's drop-in written:"
     what = f"deployments by the daemon fail: the sandbox of {UNIT} does not have the site's places"
+    remedy = f"{_out_of_the_way(systemd.find_lines(_by_hand(files), PLACING))}Have the site's drop-in written:"
+    commands: tuple[str, ...] = (again(site),)
+    if any(place in part.live.parents for part in site.parts for place in TEMPORARY):
+        remedy, commands = f"Have the site elsewhere: with PrivateTmp=, {UNIT} has directories for that of its own.", ()
     return Finding(site.name, Severity.ERROR, problem, what, words, remedy, {"live": str(site.live)}, commands)
+
+
+def _by_hand(files: Sequence[Path]) -> list[Path]:
+    """The administrator's drop-ins: what swapd init wrote it writes anew, and of another site it does no harm."""
+    return [path for path in files[1:] if WRITTEN not in path.read_text("utf-8", "replace")]
+
+
+def _out_of_the_way(lines: Sequence[str]) -> str:
+    return f"Take out what is in its way: {'; '.join(lines)}. " if lines else ""
 
 
 def again(site: Site) -> str:

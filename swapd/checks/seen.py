@@ -73,6 +73,11 @@ def is_nginx_running() -> bool:
     return bool(find_masters(["nginx"]))
 
 
+def is_nginx_silent() -> bool:
+    """Whether there is one that does not tell us anything, because we are not root."""
+    return os.geteuid() != 0 and is_nginx_running()
+
+
 @functools.cache
 def nginx(layout: Layout) -> tuple[NginxDirective, ...]:
     """nginx's configuration; none where it does not run, or it is not for us to ask it."""

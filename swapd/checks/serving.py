@@ -1,7 +1,7 @@
 """Whether visitors come by the live path: what Apache and nginx have as their roots, and where those are.
 
 httpd's EnableMMAP, which is on by itself, matters on filesystems of other machines only. A site whose live path is
-named nowhere may well be some other program's, behind a proxy: where Apache is one, that is only good to know (INFO).
+named nowhere may well be some other program's, behind a proxy: where there is one, that is only good to know (INFO).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def find_broken(sites: Sequence[Site], layout: Layout) -> Found:
     if not sites or not layout.is_host:
         return
     if os.geteuid() != 0:
-        if seen.is_nginx_running() or seen.pools():
+        if seen.is_nginx_silent() or seen.pools():
             yield Finding(
                 None,
                 Severity.UNKNOWN,
@@ -65,11 +65,11 @@ def find_serving(site: Site, layout: Layout) -> Found:
     fixed = list(_find_fixed(site, dict(roots)))
     yield from fixed
     texts = [argument for item in directives for argument in item.arguments]
-    is_unknown = any(mark in root for root, _ in roots for mark in _PLACEHOLDERS)
+    is_unknown = any(mark in root for root, _ in roots for mark in _PLACEHOLDERS) or seen.is_nginx_silent()
     is_named = any(_names(text, site.live) for text in (*texts, *(place.directory for place in places)))
     is_served = any(is_by(root, site.live) or site.live.is_relative_to(root) for root, _ in roots)
     if not (fixed or is_unknown or is_named or is_served) and Strategy.PINNED not in seen.strategies(site):
-        yield _not_served(site, directives)
+        yield _not_served(site, directives, places)
 
 
 def _names(text: str, live: Path) -> bool:
@@ -80,8 +80,10 @@ def _names(text: str, live: Path) -> bool:
     )
 
 
-def _not_served(site: Site, directives: Sequence[Directive]) -> Finding:
-    is_proxy = any(item.name in ("proxypass", "proxypassmatch") for item in directives)
+def _not_served(site: Site, directives: Sequence[Directive], places: Sequence[Place]) -> Finding:
+    is_proxy = any(item.name in ("proxypass", "proxypassmatch") for item in directives) or any(
+        place.value(name) for place in places for name in ("proxy_pass", "uwsgi_pass", "scgi_pass", "grpc_pass")
+    )
     return Finding(
         site.name,
         Severity.INFO if is_proxy else Severity.WARNING,

@@ -58,5 +58,5 @@ def find_held(site: Site, layout: Layout) -> Iterator[Finding]:
     if past:
         what = "old releases are kept beyond keep"
         why = f"{', '.join(past)} was in use when it should have gone, or keep was lowered since"
-        remedy = f"swapd prune {site.name} removes what is not in use, and says who uses the rest."
-        yield Finding(site.name, Severity.INFO, "past-keep", what, why, remedy)
+        remedy, commands = "Remove what is not in use, and see who uses the rest:", (f"swapd prune {site.name}",)
+        yield Finding(site.name, Severity.INFO, "past-keep", what, why, remedy, commands=commands)

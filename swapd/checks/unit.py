@@ -62,6 +62,29 @@ def _failed(shown: Mapping[str, str]) -> Finding:
     return _error("unit-failed", NOT_TAKEN_UP, why, hint, logged, "systemctl restart swapd")
 
 
+def find_edited(sites: Sequence[Site], layout: Layout) -> Iterator[Finding]:
+    """What was written into the configuration since the daemon last read it."""
+    if not layout.is_host or not systemd.is_booted():
+        return
+    shown = systemd.show(UNIT, "ActiveState", "StateChangeTimestampMonotonic")
+    if shown["ActiveState"] != "active":
+        return  # it reads all of it when it starts
+    # A reload is a change of state, too; and that of a bad configuration left the good one in force.
+    read = systemd.started_at(shown["StateChangeTimestampMonotonic"])
+    files = [layout.defaults_file, *(layout.site_file(site.name) for site in sites)]
+    later = [str(path) for path in files if path.exists() and path.stat().st_mtime > read]
+    if later:
+        yield Finding(
+            None,
+            Severity.WARNING,
+            "configuration-not-in-force",
+            "the daemon goes by the configuration as it was before",
+            f"newer than its last start or reload: {', '.join(later)}",
+            "Have it read again:",
+            commands=("systemctl reload swapd",),
+        )
+
+
 def find_users_socket(_: Sequence[Site], layout: Layout) -> Iterator[Finding]:
     """Without its answer, the daemon does not know which old releases are in use."""
     if not layout.is_host or os.geteuid() != 0:

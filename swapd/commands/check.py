@@ -126,7 +126,7 @@ def summarise(sites: Sequence[Site], findings: Sequence[Finding], layout: Layout
         if counts[severity] and severity is not Severity.INFO
     ]
     if not sites:
-        parts.append(f"no site is configured in {layout.sites}; make one with: swapd init SITE --live PATH")
+        parts.append(f"no site is configured in {layout.sites}; swapd init proposes one")
         return "; ".join(parts)
     names = ", ".join(f"{site.name} ({_find_strategy(site, findings)})" for site in sites)
     is_barred = any(finding.remedy == AS_ROOT for finding in findings)

@@ -27,6 +27,7 @@ from swapd.retention import sweep
 from swapd.stages.arrive import scan
 from swapd.stages.mark import announce
 
+LONGEST = 10_000  # characters of a reason, which may have a name from outside in it
 STATUSES = {
     Outcome.LIVE: ExitStatus.DONE,
     Outcome.UNCHANGED: ExitStatus.DONE,
@@ -158,14 +159,15 @@ def print_outcome(deployment: Deployment, as_json: bool) -> None:
         print_document(describe_deployment(deployment))
         return
     what = deployment.release or deployment.file_name
+    reason, hint = printable(deployment.reason, LONGEST), printable(deployment.hint, LONGEST)
     is_rollback = deployment.kind is Kind.ROLLBACK
     if deployment.outcome is Outcome.LIVE:
-        click.echo(f"{deployment.site}: {what} is live{' again' if is_rollback else ''}; {deployment.reason}")
+        click.echo(f"{deployment.site}: {what} is live{' again' if is_rollback else ''}; {reason}")
     elif deployment.is_superseded:
-        click.echo(f"{deployment.site}: {what} was not deployed: {deployment.reason}. {deployment.hint}")
+        click.echo(f"{deployment.site}: {what} was not deployed: {reason}. {hint}")
     elif deployment.outcome is Outcome.UNCHANGED:
         click.echo(f"{deployment.site}: {what} is live already; nothing was touched")
     else:
         what = f"the rollback to {deployment.release}" if is_rollback and deployment.release else what
-        click.echo(f"{deployment.site}: {what} {deployment.outcome.value}: {deployment.reason}", err=True)
-        click.echo(deployment.hint, err=True)
+        click.echo(f"{deployment.site}: {what} {deployment.outcome.value}: {reason}", err=True)
+        click.echo(hint, err=True)

@@ -95,9 +95,9 @@ def describe_progress(progress: Progress | None) -> dict[str, Any] | None:
     )
 
 
-def describe_waiting(item: Waiting) -> dict[str, Any]:
+def describe_waiting(item: Waiting, reason: str) -> dict[str, Any]:
     """A file that waits."""
-    return {"file_name": item.file_name, "reason": item.reason, "since": describe_instant(item.since)}
+    return {"file_name": item.file_name, "reason": reason, "since": describe_instant(item.since)}
 
 
 def describe_answered(item: Deployment) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def command(layout: Layout, site: str, file: str, deployment: str, patience: flo
     FILE is the name of a tarball in the drop directory. Without it, that is what was dropped last; else what ended
     within the last minute; else what comes next. So this is a deployment with an answer:
 
+    \b
       scp shop-42.tar.gz* web:/var/spool/swapd/shop/ && ssh web swapd follow shop
 
     Ends with 0 when it is live, or was already; 3 when the tarball was rejected, 1 when this host could not deploy it
@@ -116,7 +117,7 @@ def _explain_patience(pursuit: Pursuit, state: State, patience: float) -> Busy:
     site, incoming = pursuit.site.name, pursuit.site.incoming
     match state:
         case Waits():
-            what = f"{state.upload.file_name}: {state.upload.reason}"
+            what = f"{state.upload.file_name}: {state.reason}"
             hint = f"It stays in {incoming} and is deployed once it is complete; follow it again, or see swapd status."
         case Goes() | Again():
             what = f"{pursuit.file_name} was cut short and is not taken up again"

@@ -18,13 +18,16 @@ from swapd.model.status import describe_time
 from swapd.model.units import format_age, format_duration
 
 COLOURS = {"live": "green", "rejected": "yellow", "failed": "red", "rolled-back": "yellow", "pending": "cyan"}
+SCREEN = 20  # deployments on a terminal: the newest ones, which stand on top, would scroll out of it
 MOST_BARS = 60  # of a chart, and fewer on a narrow terminal
 BESIDE = 42  # columns of a chart's label and its scale
 
 
 @click.command
 @click.argument("site", required=False)
-@click.option("-n", "--number", type=click.IntRange(min=1), help="Only so many, the newest.")
+@click.option(
+    "-n", "--number", type=click.IntRange(min=1), help=f"So many, the newest. On a terminal {SCREEN}, else all."
+)
 @click.option("-v", "--verbose", is_flag=True, help="Also how long each stage took, and all who had a part in it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
@@ -44,7 +47,10 @@ def command(layout: Layout, site: str | None, number: int | None, verbose: bool,
     if not deployments:
         paper.line("no deployment yet")
         return
-    _print_deployments(deployments, paper, is_alone=site is not None, verbose=verbose)
+    shown = deployments if number or paper.width is None else deployments[:SCREEN]
+    _print_deployments(shown, paper, is_alone=len(chosen) == 1, verbose=verbose)
+    if len(shown) < len(deployments):
+        paper.line(f"and {len(deployments) - len(shown)} before these: -n {len(deployments)}", "dim")
     for one in chosen:
         _print_charts([item for item in reversed(deployments) if item.site == one.name], paper)
 
@@ -108,7 +114,7 @@ def _print_charts(items: Sequence[Deployment], paper: Paper) -> None:
     if len(took) < 2:
         return
     paper.line("")
-    paper.line(f"{items[0].site}, those that went live, the newest on the right", "bold")
+    paper.line(f"{items[0].site}: those that went live, the newest on the right", "bold")
     for label, values in (("took", took), ("paused", paused)):
         if len(values) > 1:
             shown = values[-_bars(paper) :]

@@ -20,6 +20,7 @@ from swapd.host.vhosts import WebServer
 from swapd.model.config import Site, Strategy
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
+from swapd.model.release import printable
 from swapd.setup.asking import Answers, Given
 from swapd.setup.choosing import choose_answers
 from swapd.setup.next_steps import describe_next_steps
@@ -150,7 +151,7 @@ def _describe_live(site: Site) -> str:
         kept = "it will be kept as the release adopted@…, with a symbolic link in its place"
         return f"{site.live} is a directory: {kept}"
     if site.live.is_symlink():
-        return f"{site.live} is a symbolic link to {os.readlink(site.live)}: it will be replaced by rename"
+        return f"{site.live} is a symbolic link to {printable(os.readlink(site.live))}: it will be replaced by rename"
     if site.live.is_dir():
         return f"{site.live} is a directory: it will be exchanged, and kept as the release adopted@…"
     return f"{site.live} is not there yet: it will be a symbolic link into {site.releases}"

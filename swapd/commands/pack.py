@@ -108,9 +108,8 @@ def show(packed: Packed, left_out: Sequence[LeftOut]) -> None:
     layout = click.get_current_context().find_object(Layout) or Layout()
     directory = Path(os.path.realpath(packed.tarball.parent))
     if directory.parent == Path(os.path.realpath(layout.spool)):  # as in a hook on the server
-        click.echo(
-            f"\nNow in the drop directory of {directory.name}. To see what becomes of it: swapd follow {directory.name}"
-        )
+        site, file_name = directory.name, packed.tarball.name
+        click.echo(f"\nNow in the drop directory of {site}. What becomes of it: swapd follow {site} {file_name}")
         return
     # Sidecars first: the receiver then knows a tarball that is cut short from a whole one, and need not wait.
     sent = shlex.join(map(str, (*packed.sidecars, packed.tarball)))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from swapd.answer import is_retried
-from swapd.commands.waiting import Dropped, Waiting, compare
+from swapd.commands.waiting import Dropped, Waiting, compare, explain
 from swapd.host.leisure import Leisure
 from swapd.host.progress import read_progress
 from swapd.host.records import DeploymentsReader
@@ -39,6 +39,7 @@ class Waits:
     """It waits; ``behind`` is what is under way meanwhile."""
 
     upload: Waiting
+    reason: str
     behind: Progress | None
 
 
@@ -129,7 +130,7 @@ class Pursuit:
                 self._found, self.is_blind = [], True
         progress = read_progress(self.layout, self.site.name)
         records = self._reader.read()
-        return _Look(records, progress, None if self.is_blind else compare(self.site, self._found, records))
+        return _Look(records, progress, None if self.is_blind else compare(self._found, records))
 
     def _begin(self, look: _Look) -> frozenset[DeploymentId]:
         """What has ended by now and is not what is asked for."""
@@ -190,7 +191,7 @@ class Pursuit:
             return Goes(self.file_name, record if record and record.ended is None else None, progress)
         if upload is not None:
             self._missed = 0
-            return Again(record) if record is not None else Waits(upload, look.progress)
+            return Again(record) if record is not None else Waits(upload, explain(self.site, upload), look.progress)
         return self._miss(record)
 
     def _find_record(self, look: _Look) -> Deployment | None:

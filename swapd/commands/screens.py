@@ -50,9 +50,9 @@ class Screen(Protocol):
 def describe(state: State, pursuit: Pursuit) -> str:
     """How it stands, in words that stay the same until that has changed."""
     match state:
-        case Waits(upload, behind):
+        case Waits(upload, reason, behind):
             while_ = f"; {behind.release or behind.file_name} is under way" if behind else ""
-            return f"{upload.file_name}: {upload.reason}, since {describe_time(upload.since, now())}{while_}"
+            return f"{upload.file_name}: {reason}, since {describe_time(upload.since, now())}{while_}"
         case Goes(file_name, record, progress):
             if progress is None:
                 return f"{file_name} was under way when its process ended; swapd sees to it"
@@ -158,8 +158,8 @@ class JsonLines:
 
     def show(self, state: State, pursuit: Pursuit) -> None:
         match state:
-            case Waits(upload, _):
-                self._tell("waiting", waiting=describe_waiting(upload))
+            case Waits(upload, reason):
+                self._tell("waiting", waiting=describe_waiting(upload, reason))
             case Goes(_, record, progress):
                 deployment = record.id if record else None
                 self._tell("progress", deployment=deployment, progress=describe_progress(_rounded(progress)))

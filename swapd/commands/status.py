@@ -17,7 +17,7 @@ from swapd.commands.documents import (
     print_document,
 )
 from swapd.commands.paper import Paper
-from swapd.commands.waiting import Dropped, look_into
+from swapd.commands.waiting import Dropped, explain, look_into
 from swapd.host import records
 from swapd.host.configuration import read_site, read_sites
 from swapd.host.drift import describe_remedy, find_drift
@@ -65,9 +65,13 @@ class Standing:
             "under_way": describe_deployment(self.under_way) if self.under_way else None,
             "progress": describe_progress(self.progress),
             "last": describe_deployment(self.last) if self.last else None,
-            "waiting": [describe_waiting(item) for item in dropped.waiting] if dropped else None,
+            "waiting": _describe_waiting(self.site, dropped) if dropped else None,
             "answered": [describe_answered(item) for item in dropped.answered] if dropped else None,
         }
+
+
+def _describe_waiting(site: Site, dropped: Dropped) -> list[dict[str, Any]]:
+    return [describe_waiting(item, explain(site, item)) for item in dropped.waiting]
 
 
 def stand(layout: Layout, site: Site) -> Standing:
@@ -175,14 +179,15 @@ def _show_dropped(standing: Standing, present: datetime, paper: Paper) -> None:
         return
     waiting = standing.dropped.waiting
     for item in waiting[:MOST]:
-        paper.entry("waiting", f"{item.file_name}: {item.reason}, since {describe_when(item.since, present)}", "yellow")
+        reason = explain(standing.site, item)
+        paper.entry("waiting", f"{item.file_name}: {reason}, since {describe_when(item.since, present)}", "yellow")
     if len(waiting) > MOST:
         paper.entry("", f"and {len(waiting) - MOST} more")
     last = standing.last.id if standing.last else ""
     answered = [item for item in standing.dropped.answered if item.id != last]
     for done in reversed(answered[-MOST:]):
         when = describe_when(done.ended or done.started, present)
-        paper.entry("lies there", f"{done.file_name} {done.problem or done.outcome.value} since {when}: {done.reason}")
+        paper.entry("lies there", f"{done.file_name}: {done.outcome.value} at {when}: {done.reason}")
     if len(answered) > MOST:
         paper.entry("", f"and {len(answered) - MOST} more")
 
@@ -206,7 +211,7 @@ def command(layout: Layout, site: str | None, as_json: bool) -> int:
         return status
     paper = Paper()
     if not standings:
-        paper.line("no site is configured; make one with: swapd init SITE --live PATH")
+        paper.line("no site is configured; swapd init proposes one")
     elif daemon is None:
         paper.line(describe_absence(layout), "bold red", 2)
     present = now()

@@ -19,8 +19,8 @@ class Waiting:
     """A file that asks for an answer; ``file_name`` as records have it."""
 
     file_name: str
-    reason: str
     since: datetime  # when it, or a sidecar of it, last changed
+    seen: Seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +37,23 @@ class Dropped:
 
 def look_into(site: Site, deployments: Iterable[Deployment]) -> Dropped:
     """Looks at the drop directory and compares it with the site's records, newest first. Raises ``OSError``."""
-    return compare(site, scan(site.incoming), deployments)
+    return compare(scan(site.incoming), deployments)
 
 
-def compare(site: Site, found: Iterable[Seen], deployments: Iterable[Deployment]) -> Dropped:
+def compare(found: Iterable[Seen], deployments: Iterable[Deployment]) -> Dropped:
     """What of the files that were found there the records answer."""
+    if not (files := list(found)):
+        return Dropped((), ())
     records = list(deployments)
     answered = {item.file_name: item for item in find_answered(records)}
     live = _find_live(records)
     waiting, left = [], []
-    for seen in found:
+    for seen in files:
         name = recorded_name(seen.name)
         if (known := answered.get(name)) is not None and (known.fingerprint, known.sidecars) == seen.answer:
             left.append(known)
         elif live.get(name) != seen.fingerprint:  # else it is about to be removed
-            waiting.append(Waiting(name, _explain(site, seen), _since(seen)))
+            waiting.append(Waiting(name, _since(seen), seen))
     return Dropped(tuple(waiting), tuple(left))
 
 
@@ -73,8 +75,9 @@ def _since(seen: Seen) -> datetime:
     return datetime.fromtimestamp(max(state.ctime_ns for state in states) / 1e9, UTC)
 
 
-def _explain(site: Site, seen: Seen) -> str:
-    """What the daemon says of it; or what there is to be said without one."""
+def explain(site: Site, waiting: Waiting) -> str:
+    """Why it waits: what it lacks, or what the daemon says in its marker, which takes a look at the disk."""
+    seen = waiting.seen
     lack = seen.find_lack(site.verify.require) if seen.is_regular else ""
     reason = lack or find_reason(site.incoming, seen.name) or "waits to be taken up"
     return printable(reason, 1000)

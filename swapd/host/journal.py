@@ -15,6 +15,7 @@ Facts that this rests on:
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import fcntl
 import logging
@@ -81,6 +82,7 @@ class Journal:
         """Hands one record over, or counts it as dropped. Fields with a name the journal refuses are left out."""
         if self._pid != os.getpid():  # a fork may have copied the lock while another thread held it
             self._pid, self._lock = os.getpid(), threading.RLock()
+            self._begin_anew()
         with self._lock:
             if not self.report_losses() or not self._transmit(priority, message, fields):
                 self._losses.add()
@@ -94,6 +96,9 @@ class Journal:
                 taken.clear()
                 return False
         return True
+
+    def _begin_anew(self) -> None:
+        """In a process that was forked from the one that opened it, whose descriptors may have been closed since."""
 
     def close(self) -> None:
         """Gives its descriptors back; records sent afterwards are dropped."""
@@ -117,6 +122,11 @@ class NativeJournal(Journal):
         self._identifier = identifier
         self._address = os.fspath(socket_path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+
+    def _begin_anew(self) -> None:
+        self._socket.detach()  # its number may be another's by now
+        with contextlib.suppress(OSError):  # in a jail there may be none: then what is sent is lost
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
 
     def close(self) -> None:
         self._socket.close()

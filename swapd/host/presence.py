@@ -17,16 +17,27 @@ from swapd.model.layout import Layout
 _FLOCK = "hhqqi4x"  # struct flock of the 64-bit Linux: type, whence, start, length, pid
 
 
-def appear(layout: Layout) -> int | None:
-    """The daemon runs from now on, until this process ends. Its descriptor, to be kept open; None where that fails."""
-    with contextlib.suppress(OSError):
-        layout.run.mkdir(mode=0o755, parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(layout.daemon_lock, flags, 0o644)
-        with contextlib.suppress(OSError):  # another one below the same root
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return descriptor
-    return None
+class Presence:
+    """Of the daemon: from its making on, until the process ends. What cannot be done is tried again by ``renew``."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._descriptor: int | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Is seen again, should somebody have removed the file: nobody would find the lock that is held on it."""
+        path = self._layout.daemon_lock
+        with contextlib.suppress(OSError):
+            if self._descriptor is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.stat(path), os.fstat(self._descriptor)):
+                        return
+                os.close(self._descriptor)
+                self._descriptor = None
+            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def find_daemon(layout: Layout) -> int | None:

@@ -54,7 +54,7 @@ class ProgressFile:
 
 def _replace(path: Path, content: bytes) -> None:
     """Not through to the disk: of a deployment that a power cut has ended there is nothing to be said."""
-    temporary = f"{path}.{os.getpid()}"
+    temporary = f"{path}.new"  # always the same, for a crash to leave one at most; who deploys to a site is alone
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o644)
     try:

@@ -197,6 +197,7 @@ class DeploymentsReader:
         self._site = site
         self._read_at = 0  # of time.time_ns()
         self._known: dict[str, tuple[tuple[int, int], Deployment | None]] = {}
+        self._found: list[Deployment] = []
 
     def read(self) -> list[Deployment]:
         """As ``read_deployments``."""
@@ -209,8 +210,9 @@ class DeploymentsReader:
                     state = (status.st_ino, status.st_mtime_ns)
                     before = known.get(path)
                     self._known[path] = before if before and before[0] == state else (state, _find_deployment(path))
-        found = [deployment for _, deployment in self._known.values() if deployment is not None]
-        return sorted(found, key=lambda deployment: deployment.started, reverse=True)
+            found = [deployment for _, deployment in self._known.values() if deployment is not None]
+            self._found = sorted(found, key=lambda deployment: deployment.started, reverse=True)
+        return self._found
 
     def _has_changed(self) -> bool:
         """Each record is renamed to its place, so the directory tells; of one tick of the clock, only later."""

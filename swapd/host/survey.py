@@ -26,7 +26,7 @@ class Survey:
         return self.php_files > 0 or not self.is_whole or self.entries == 0
 
 
-def survey(tree: Path) -> Survey:
+def survey(tree: Path, most: int = MOST) -> Survey:
     """The tree behind the path; links in it are followed nowhere, and what may not be read is left out."""
     found = Survey()
     waiting = [str(tree)]
@@ -40,7 +40,7 @@ def survey(tree: Path) -> Survey:
                     waiting.append(entry.path)
                 elif entry.name.endswith(SUFFIXES):
                     found.php_files += 1
-        if found.entries > MOST:
+        if found.entries > most:
             found.is_whole = False
             break
     return found

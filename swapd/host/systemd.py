@@ -32,6 +32,7 @@ PATIENCE = 10.0  # seconds for a question
 RUN_PATIENCE = 60  # seconds for a program that is run like a service
 SCRATCH = "swapdcheck"  # what the names of such units and of their directories in /run begin with
 _SECTION = re.compile(r"\s*\[([^\]]+)\]\s*")
+_PID = re.compile(rf"{SCRATCH}([0-9]+)")
 _SPECIFIER = re.compile("%([%nNp])")
 
 
@@ -105,6 +106,7 @@ def run_like(unit: str, files: Iterable[Path], command: Sequence[str]) -> Run:
     The unit itself is not touched, and nothing is left. ``OSError`` or ``SubprocessError`` where systemd cannot be
     asked. For root.
     """
+    _sweep()
     name = f"{SCRATCH}{os.getpid()}"
     with _directory(name) as directory:
         place = BOOTED / f"{name}.service"
@@ -118,6 +120,17 @@ def run_like(unit: str, files: Iterable[Path], command: Sequence[str]) -> Run:
             subprocess.run(["systemctl", "reset-failed", "--", place.name], capture_output=True, check=False)
         output, complaint = (_read(directory / part) for part in ("output", "complaint"))
         return Run(done.returncode == 0, output, complaint, result)
+
+
+def _sweep() -> None:
+    """Removes what runs have left that were killed."""
+    for path in (*BOOTED.glob(f"{SCRATCH}*.service"), *BOOTED.parents[1].glob(f"{SCRATCH}*-*")):
+        pid = _PID.match(path.name)
+        if pid and not Path(f"/proc/{pid[1]}").exists():
+            if path.suffix == ".service":
+                path.unlink(missing_ok=True)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,10 @@ import os
 from pathlib import Path
 
 from swapd.host.files import write_all
+from swapd.host.linux import mounts
+
+# Filesystems that may make whoever writes there wait for another machine, or for a program.
+WAITING = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "afs", "gfs2", "ocfs2", "lustre", "virtiofs", "autofs")
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -37,6 +41,16 @@ def replace_file(path: Path, content: bytes) -> None:
     except OSError as error:
         remove_file(temporary)
         raise OSError(error.errno, os.strerror(error.errno or 0), str(path)) from error
+
+
+def find_waiting(directory: Path) -> str:
+    """The type of the directory's filesystem, if it is one on which nobody may wait; empty else.
+
+    Goes by the path's name: to follow it might be to wait already.
+    """
+    within = [(place, kind) for place, kind in mounts() if directory.is_relative_to(place)]
+    kind = max(reversed(within), key=lambda mount: len(mount[0]), default=("", ""))[1]
+    return kind if kind.startswith(WAITING) else ""
 
 
 def remove_file(path: Path) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import grp
 import os
 import pwd
 from collections.abc import Mapping
 from pathlib import Path
 
-from swapd.model.errors import Failed
 from swapd.model.text import printable
 
 _UNSET = 2**32 - 1  # of a process that no login began, such as a service's
@@ -38,32 +36,9 @@ def find_operator(
     return user_name(os.getuid())
 
 
-def read_owner(owner: str) -> tuple[int, int]:
-    """The uid and gid of USER:GROUP, by name or number; ``Failed`` (``unknown-owner``) where one is not there."""
-    user, group = owner.split(":")
-    try:
-        uid = int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
-        gid = int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
-    except KeyError as error:
-        raise Failed(
-            "unknown-owner",
-            f"owner = {owner}: {error.args[0]}",
-            "Make that user and group on this host, or name others in the site's configuration.",
-        ) from error
-    return uid, gid
-
-
 def user_name(uid: int) -> str:
     """The name that the system knows the user by, or the number."""
     try:
         return printable(pwd.getpwuid(uid).pw_name)
     except KeyError:
         return str(uid)
-
-
-def group_name(gid: int) -> str:
-    """The same for a group."""
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)

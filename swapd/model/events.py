@@ -92,7 +92,7 @@ def _pause_fields(pause: PauseCost | None) -> dict[str, str | int]:
 
 
 def started(sites: Sequence[SiteName], version: str) -> Event:
-    what = f"sites: {', '.join(sites)}" if sites else "no site is configured yet: swapd init SITE --live PATH makes one"
+    what = f"sites: {', '.join(sites)}" if sites else "no site is configured yet: swapd init proposes one"
     return Event(MessageId.STARTED, INFO, f"swapd {version} watches for tarballs; {what}")
 
 

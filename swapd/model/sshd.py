@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 SFTP_ONLY = "internal-sftp"
+_HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+_NOT_PUBLIC = re.compile(r"\.(local|localdomain|internal|lan|home|intranet)$|^localhost|\.\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ def place_in_chroot(path: Path, settings: SshSettings, user: str, home: str) -> 
         return None
     inner = PurePosixPath("/") / path.relative_to(root)
     return f"{inner}/" if inner.name else "/"
+
+
+def choose_host_name(names: Iterable[str], otherwise: str) -> str:
+    """The first of the names by which the host may be found from elsewhere."""
+    return next((name for name in names if _HOST.fullmatch(name) and not _NOT_PUBLIC.search(name)), otherwise)
 
 
 def format_match(user: str, chroot: Path | None) -> list[str]:

@@ -16,13 +16,12 @@ from pathlib import Path
 
 from swapd.host.asking import ask, find_program
 from swapd.model.config import Site
-from swapd.model.sshd import SshSettings, format_match, parse_settings, place_in_chroot, scp_line
+from swapd.model.release import printable
+from swapd.model.sshd import SshSettings, choose_host_name, format_match, parse_settings, place_in_chroot, scp_line
 
 PATIENCE = 2.0  # seconds for a name server, which may not answer at all
 MOST_MEMBERS = 20  # of a group, that sshd is asked about
 SSHD_CONFIG = Path("/etc/ssh/sshd_config")
-# Names by which nobody finds a host from elsewhere.
-_NOT_PUBLIC = re.compile(r"^[^.]*$|(^|\.)(local|localdomain|internal|lan|home|intranet)\.?$|^localhost|^[\d.]+$|[:*]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +80,7 @@ def _find_host_name(names: Sequence[str]) -> str:
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         full = ""
-    own = full or os.uname().nodename
-    return next((name for name in (own, *names) if not _NOT_PUBLIC.search(name)), own)
+    return choose_host_name([full, *names], os.uname().nodename)
 
 
 def ask_sshd(user: str) -> SshSettings | None:
@@ -101,7 +99,7 @@ def describe_confinement(site: Site, access: Access) -> list[str]:
     target = f"> {SSHD_CONFIG}.d/swapd-{user}.conf" if _has_included_directory() else f">> {SSHD_CONFIG}"
     unit = "ssh" if any(Path(base, "ssh.service").exists() for base in _UNITS) else "sshd"
     path = f"{site.incoming}/" if unfit else f"/{site.incoming.name}/"
-    remarks = [f"# sshd has {line}: let {user} in there." for line in access.settings.only]
+    remarks = [f"# sshd has {printable(line)}: let {user} in there." for line in access.settings.only]
     if unfit:
         remarks.append(
             f"# No ChrootDirectory, for {unfit} is not root's alone: whatever everybody may read can be read."

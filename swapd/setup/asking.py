@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from swapd.host.users import read_owner
+from swapd.host.owners import read_owner
 from swapd.host.vhosts import WebServer
 from swapd.model.config import Strategy
 from swapd.model.config_values import WrongValue, parse_owner

@@ -14,7 +14,7 @@ import click
 from swapd.host.configuration import read_sites
 from swapd.host.vhosts import WebServer
 from swapd.model.config import Site
-from swapd.model.errors import UsageError
+from swapd.model.errors import ConfigurationError, UsageError
 from swapd.model.layout import Layout
 from swapd.model.release import SITE_NAME, SiteName, printable
 from swapd.model.site_names import suggest_site_name
@@ -61,13 +61,14 @@ def _find(
         proposals = [_propose_for(layout, given.live, proposals, servers, {str(known.name) for known in configured})]
     elif given.site is not None:
         proposals = _narrow(proposals, _checked(given.site))
+    told = [server for server in select(servers) if proposals or server.issue is None]
+    for line in describe_state(told) if layout.is_host else ():
+        click.echo(line, err=True)
     if not proposals:
         for words in left_out:
             click.echo(f"not proposed: {words}", err=True)
         issue = describe_silence(servers)
         raise UsageError(issue.problem, issue.message, f"{issue.hint} {BY_HAND}".strip())
-    for line in describe_state(select(servers)) if layout.is_host else ():
-        click.echo(line, err=True)
     return proposals, left_out
 
 
@@ -100,7 +101,11 @@ def _propose_for(
         if proposal.live == live:
             return proposal
     names = [name for item in served for name in item.names]
-    return assess(layout, suggest_site_name(names, live, taken), live, served, servers)
+    try:
+        return assess(layout, suggest_site_name(names, live, taken), live, served, servers)
+    except ConfigurationError as error:
+        issue = error.issues[0]
+        raise UsageError("bad-live-path", issue.message, issue.right) from error
 
 
 def _print(proposals: Iterable[Proposal], left_out: Iterable[str], given: Given) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from swapd.host.users import group_name, user_name
+from swapd.host.owners import group_name
+from swapd.host.users import user_name
 from swapd.host.vhosts import APACHE, WebServer
 from swapd.model.config import Site, Strategy
 from swapd.model.config_parser import parse_document
@@ -62,8 +64,8 @@ class Proposal:
         return tuple(dict.fromkeys(name for served in self.served for name in served.names))
 
 
-def find_live(root: Path, others: Collection[Path] = ()) -> Path:
-    """The path that releases should take the place of, for a document root; ``others`` are those of other sites.
+def find_live(root: Path, crowded: Collection[Path] = ()) -> Path:
+    """The path that releases should take the place of, for a document root; ``crowded`` are directories of several.
 
     The link that leads to the current release, where there is one; the directory above, where the document root is the
     public part of what is deployed; else the document root itself.
@@ -72,8 +74,8 @@ def find_live(root: Path, others: Collection[Path] = ()) -> Path:
         if _is_release_link(path):
             return path
     above = root.parent
-    is_part = root.name in PUBLIC and above not in _SHARED and above not in _homes()
-    return above if is_part and not any(other.is_relative_to(above) for other in others) else root
+    is_part = root.name in PUBLIC and above not in _SHARED and above not in crowded
+    return above if is_part and above not in _homes() else root
 
 
 def _is_release_link(path: Path) -> bool:
@@ -94,16 +96,10 @@ def select(servers: Sequence[WebServer]) -> list[WebServer]:
 
 def propose(layout: Layout, servers: Sequence[WebServer], sites: Iterable[Site]) -> tuple[list[Proposal], list[str]]:
     """The sites that could be made, those with a name of their own first; and what is none, in words."""
-    served = [item for server in select(servers) for item in server.served]
-    left_out = [words for server in select(servers) for words in server.left_out]
-    places: dict[Path, list[ServedDirectory]] = {}
-    for item in served:
-        others = [other.root for other in served if other.root != item.root]
-        places.setdefault(find_live(item.root, others), []).append(item)
-    for live in sorted(places, key=lambda path: len(path.parts)):
-        # What is served from within another one's directory is a part of that.
-        if around := next((other for other in places if other in live.parents), None):
-            places[around] += places.pop(live)
+    chosen = select(servers)
+    places, crowded = _group([item for server in chosen for item in server.served])
+    left_out = [words for server in chosen for words in server.left_out]
+    left_out += [f"{printable(str(live))} has other sites in it" for live in crowded]
     configured = list(sites)
     taken = {str(site.name) for site in configured}
     found = []
@@ -123,11 +119,38 @@ def propose(layout: Layout, servers: Sequence[WebServer], sites: Iterable[Site])
     return found, left_out
 
 
+def _group(served: Sequence[ServedDirectory]) -> tuple[dict[Path, list[ServedDirectory]], list[Path]]:
+    """What is served, by the live paths that it belongs to; and those that are none, with other sites in them."""
+    crowded = _find_crowded({item.root for item in served})
+    places: dict[Path, list[ServedDirectory]] = {}
+    for item in served:
+        places.setdefault(find_live(item.root, crowded), []).append(item)
+    grouped: dict[Path, list[ServedDirectory]] = {}
+    left_out = []
+    around = _find_crowded(places)
+    for live, items in sorted(places.items(), key=lambda place: len(place[0].parts)):
+        if live in around and (live in _SHARED or not any(item.names for item in items)):
+            left_out.append(live)
+        else:
+            # What is served from within another one's directory, a release of that has to have.
+            whole = next((parent for parent in reversed(live.parents) if parent in grouped), live)
+            grouped.setdefault(whole, []).extend(items)
+    return grouped, left_out
+
+
+def _find_crowded(paths: Collection[Path]) -> set[Path]:
+    """The directories that are several of the paths, or have several of them in them; a host may have thousands."""
+    counted = Counter(place for path in paths for place in (path, *path.parents))
+    return {place for place, count in counted.items() if count > 1}
+
+
 def _find_exclusion(live: Path, sites: Iterable[Site]) -> str:
     for site in sites:
         for part in site.parts:
             if live in (part.live, part.releases) or part.live in live.parents or part.releases in live.parents:
                 return f"is the site {site.name} already"
+            if live in part.live.parents:
+                return f"has the site {site.name} in it"
     return "is a package's" if any(packaged in live.parents for packaged in _PACKAGED) else ""
 
 

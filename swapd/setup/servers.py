@@ -60,8 +60,8 @@ def describe_silence(servers: Sequence[WebServer]) -> Issue:
     if not servers:
         what = "there is no Apache and no nginx on this host"
         return Issue("no-web-server", what, "Install one.")
-    names = " and ".join(server.name for server in servers)
-    return Issue("nothing-served", f"{names} has no virtual host that serves a directory which could be a site", "")
+    names = " or ".join(server.name for server in servers)
+    return Issue("nothing-served", f"no virtual host of {names} serves a directory that could become a site", "")
 
 
 def find_serving(servers: Iterable[WebServer], live: Path) -> list[ServedDirectory]:
@@ -85,6 +85,6 @@ def describe_state(servers: Iterable[WebServer]) -> Iterator[str]:
     """What is to be known of the servers before what they serve is believed."""
     for server in servers:
         if server.issue is not None:
-            yield f"{server.name} is left out: {server.issue.message}. {server.issue.hint}".strip()
+            yield f"{server.name} is left out: {server.issue.message}"
         elif not server.is_running:
             yield f"{server.name} does not run: this is what its configuration says"

@@ -12,7 +12,7 @@ import tomli_w
 from swapd.host import records
 from swapd.host.configuration import read_sites
 from swapd.host.files import write_durably
-from swapd.host.users import read_owner
+from swapd.host.owners import read_owner
 from swapd.model.config import DROP_GROUP, Site
 from swapd.model.config_parser import Source, parse_site
 from swapd.model.errors import Failed, UsageError

@@ -23,9 +23,9 @@ from swapd.host.copying import copy_within_room
 from swapd.host.disks import Disks
 from swapd.host.files import closing_descriptor, has_entry, opened_directory, remove_tree
 from swapd.host.labels import has_labels, label
+from swapd.host.owners import read_owner
 from swapd.host.refusals import explain
 from swapd.host.reuse import reuse
-from swapd.host.users import read_owner
 from swapd.model.config import Mtime, Reuse, Site
 from swapd.model.errors import Failed, Rejected
 from swapd.model.release import ExtractedTree, ReleaseId, StagedRelease, Tree, printable

@@ -77,7 +77,7 @@ class Reader:
     def release(self, name: str) -> None:
         """A release of this name goes live, by what the README said already."""
         self.change(name)
-        self.type(f"swapd pack ./public --name {name} --force", Who.AUTHOR)
+        self.type(f"swapd pack ./public --name {name}", Who.AUTHOR)
         file_name = f"{name}.tar.gz"
         send = f"scp -q {file_name}.sha256 {file_name} deploy@web:/var/spool/swapd/shop/"
         marker = self.shop.outcome_after(lambda: self.type(send, Who.AUTHOR), file_name)
@@ -105,6 +105,7 @@ class Step:
     before: Callable[[Reader], None] = nothing
     after: Callable[[Reader], None] = nothing
     drops: str = ""
+    status: int = 0  # what it ends with
     instead: tuple[str, str] = ("", "")  # what the command says, and what is typed for it
 
 
@@ -190,12 +191,12 @@ def every_signer_may(reader: Reader) -> None:
     reader.change("signed")
     for number, (name, namespace) in enumerate([("alice", "swapd"), ("bob", "swapd:shop"), ("carol", "swapd")]):
         key = KEY if number == 0 else f"{HOME}/key-{number}"
-        sign = f"swapd pack ./public --name signed-{number} --sign {key} --namespace {namespace}"
+        sign = f"swapd pack ./public --name shop-4{3 + number} --sign {key} --namespace {namespace}"
         verify = f"ssh-keygen -Y verify -f {SIGNERS} -I {name}@example.com -n {namespace}"
-        tarball = f"signed-{number}.tar.gz"
+        tarball = f"shop-4{3 + number}.tar.gz"
         reader.type(f"{sign} && {verify} -s {tarball}.sig < {tarball}", Who.AUTHOR)
-    send = "scp -q signed-0.tar.gz* deploy@web:/var/spool/swapd/shop/"
-    marker = reader.shop.outcome_after(lambda: reader.type(send, Who.AUTHOR), "signed-0.tar.gz")
+    send = "scp -q shop-43.tar.gz* deploy@web:/var/spool/swapd/shop/"
+    marker = reader.shop.outcome_after(lambda: reader.type(send, Who.AUTHOR), "shop-43.tar.gz")
     assert (marker.outcome, marker["signer"]) == ("live", "alice@example.com"), marker.content
     # On with what goes live without a signature.
     path = reader.host.path(SITE_FILE)
@@ -204,20 +205,19 @@ def every_signer_may(reader: Reader) -> None:
 
 
 def releases_to_prune(reader: Reader) -> None:
-    """As in the README's output: 42 is live, 41 was before it, cron sits in 39, and 38 is past keep."""
-    for name in ("shop-41", "shop-42"):
-        reader.release(name)
+    """As in the README's output, but for the numbers: two releases are past ``keep``, and cron sits in one."""
     reader.host.run("install", "/bin/sleep", "/usr/local/bin/cron")
-    inside = f"--working-directory={LIVE}.releases/{reader.ids['shop-39']}"
+    inside = f"--working-directory={LIVE}.releases/{reader.ids['shop-38']}"
     reader.host.run("systemd-run", "--quiet", "--unit=sitting", inside, "/usr/local/bin/cron", "infinity")
     path = reader.host.path(SITE_FILE)
-    path.write_text(path.read_text().replace("keep = 9", "keep = 1"))
+    path.write_text(path.read_text().replace("keep = 9", "keep = 2"))
 
 
 def after_pruning(reader: Reader) -> None:
     reader.host.run("systemctl", "stop", "sitting")
     path = reader.host.path(SITE_FILE)
-    path.write_text(path.read_text().replace("keep = 1", "keep = 9"))
+    path.write_text(path.read_text().replace("keep = 2", "keep = 9"))
+    reader.web.run("systemctl", "reload", "swapd")
 
 
 def include_route(reader: Reader) -> None:
@@ -233,7 +233,8 @@ def changed_by_hand(reader: Reader) -> None:
 
 SHOWS = "what the text speaks of, and another command shows"
 OTHERS = "what people do without swapd; tests/benchmarks does it, too"
-STEPS: dict[str, Step | LeftOut] = {
+# Of a command that blocks have more than once: what is done the first time, the second time, and so on.
+STEPS: dict[str, Step | Sequence[Step] | LeftOut] = {
     # Try it, install it
     "make demo": LeftOut("tests/host/test_fresh.py does it, as a newcomer on a fresh Debian"),
     "make demo DEMO=once": LeftOut("tests/host/test_fresh.py does it"),
@@ -256,6 +257,7 @@ STEPS: dict[str, Step | LeftOut] = {
     "sudo adduser git swapd": Step(Who.ROOT, before=has("useradd git")),
     "git push": LeftOut("tests/host/test_readme.py does it with the README's hook"),
     "ssh-keyscan web": Step(Who.AUTHOR),
+    "scp shop-1.tar.gz deploy@web:/shop/": LeftOut("tests/host/test_init.py does it, as such a user"),
     "sh deploy.sh": LeftOut("tests/host/test_readme.py runs the block"),
     "pipx install ./swapd-*.whl": LeftOut("make wheel-check installs that wheel"),
     "pip install ./swapd-*.whl": LeftOut("make wheel-check installs that wheel"),
@@ -295,6 +297,11 @@ STEPS: dict[str, Step | LeftOut] = {
         before=changed_by_hand,
     ),
     "systemctl reload swapd": Step(Who.ROOT),
+    # The configuration
+    "sudo swapd check": (
+        Step(Who.ROOT, has("chmod 2750 /var/spool/swapd/shop"), status=1),
+        Step(Who.ROOT, has("chmod 2770 /var/spool/swapd/shop")),
+    ),
     # One release for each request
     "sudo a2enmod rewrite && sudo systemctl restart apache2": Step(Who.ROOT),
     "sudo swapd init shop --live /var/www/shop --strategy pinned": Step(Who.ROOT),
@@ -306,6 +313,8 @@ STEPS: dict[str, Step | LeftOut] = {
     "journalctl -u swapd": Step(Who.ROOT),
     "sha256sum *.tar.gz > SHA256SUMS": Step(Who.AUTHOR),
     "swapd check": Step(Who.ROOT),
+    "swapd check -v": Step(Who.ROOT),
+    "sudo swapd init": Step(Who.ROOT, status=2),
     "swapd status": Step(Who.USER),
     "swapd history": Step(Who.USER),
     "swapd resume": Step(Who.ROOT),

@@ -64,6 +64,7 @@ CASES = [
         warnings=("keeep", "Failed with result", "Failed to start swapd.service"),
     ),
     Case("nobody answers who uses what", "systemctl stop swapd-users.socket", ("users-unseen",)),
+    Case("edited and not reloaded", "touch /etc/swapd/sites/shop.toml", ("configuration-not-in-force",)),
     setting("changed and not restarted", "Nice=-9", finds=("unit-not-restarted",)),
     Case("no drop-in", f"rm {DROP_INS}/site-shop.conf", ("sandbox-read-only",), site="shop"),
     Case(
@@ -105,6 +106,7 @@ CASES = [
 @pytest.fixture(scope="module")
 def shop(web: WebHost, tmp_path_factory: pytest.TempPathFactory) -> Site:
     site = web.new_site("shop")
+    web.add_vhost("home", f"/home/{UPLOADER}/site")
     web.init("home", f"/home/{UPLOADER}/site")
     assert site.deploy(pack(tmp_path_factory.mktemp("first"), "first").tarball).outcome == "live"
     return site
@@ -137,7 +139,10 @@ def test_each_fault_is_found_and_nothing_else(web: WebHost, shop: Site, case: Ca
 
 
 def test_the_host_is_as_before_and_check_has_left_nothing(web: WebHost, shop: Site) -> None:
+    """Nor is what one left that was killed: the numbers are no processes."""
     del shop
+    web.run("touch", "/run/systemd/system/swapdcheck4194305.service")
+    web.run("mkdir", "/run/swapdcheck4194305-left")
     assert web.run("swapd", "check") == HEALTHY
     assert "swapdcheck" not in web.run("ls", "/run", "/run/systemd/system")
     assert "swapdcheck" not in web.run("systemctl", "list-units", "--all", "--no-legend")

@@ -69,7 +69,7 @@ def test_it_is_rejected(shop: Site, expected: Expected, tmp_path: Path) -> None:
 
 
 def test_this_host_is_at_fault(web: WebHost, expected: Expected, tmp_path: Path) -> None:
-    site = web.new_site("broken")
+    site = web.init("broken", "/var/www/broken")
     web.run("rmdir", site.releases)
     web.run("ln", "-s", "/nowhere", site.releases)
     expected.warning(SWAPD_OUTCOME="failed", SWAPD_SITE="broken")
@@ -98,3 +98,6 @@ def test_who_may_drop_nothing_may_see_what_is_live(shop: Site) -> None:
     assert "live       shop-" in status
     assert f"{shop.incoming} cannot be read by you" in status
     assert "shop-1@" in shop.web.run("swapd", "history", "shop", user=AUTHOR)
+    blind = shop.web.host.run("swapd", "follow", "shop", "later.tar", "--timeout=0.1", user=AUTHOR, check=False)
+    assert blind.returncode == 5
+    assert f"you may not look into {shop.incoming}" in blind.stdout

@@ -14,7 +14,7 @@ from tests.host.package import dependencies
 from tests.host.pages import PHP
 from tests.host.releases import Packed, make_tree, pack, pack_tree
 from tests.host.roots import debian_root
-from tests.host.webhost import AUTHOR, PACKAGES, Site, WebHost
+from tests.host.webhost import AUTHOR, PACKAGES, VHOST, Site, WebHost
 
 VHOSTS = """
 <VirtualHost *:80>
@@ -129,11 +129,10 @@ def test_the_line_that_it_names_gives_each_request_one_release(
     configuration.write_text(text.replace(root, f"{root}    {line}\n"))
     web.run("systemctl", "reload", "apache2")
     shop = Site(web, "shop", LIVE["shop"])
-    for number in (2, 3):
-        packed = pack_public(tmp_path, f"shop-{number}")
-        marker = shop.deploy(packed.tarball)
-        assert marker.outcome == "live", marker.content
-        assert fetch(web, "shop", "index.html") == (packed.tree / "public/index.html").read_text()
+    packed = pack_public(tmp_path, "shop-2")
+    marker = shop.deploy(packed.tarball)
+    assert marker.outcome == "live", marker.content
+    assert fetch(web, "shop", "index.html") == (packed.tree / "public/index.html").read_text()
     assert "nothing was paused" in marker["reason"]
 
 
@@ -216,3 +215,18 @@ def test_a_configuration_that_is_broken_is_said(web: WebHost) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert f"line 1 of {CONFIGURATION.replace('available', 'enabled')}" in done.stderr
     assert "swapd init SITE --live PATH" in done.stderr
+
+
+def test_servers_that_do_not_run_are_said_to(web: WebHost) -> None:
+    web.run("systemctl", "stop", "apache2", "nginx")
+    web.host.write("/etc/apache2/sites-enabled/more.conf", VHOST.format(name="more.test", root="/srv/more"))
+    try:
+        done = web.host.run("swapd", "init", check=False)
+    finally:
+        web.host.path("/etc/apache2/sites-enabled/more.conf").unlink()
+        web.run("systemctl", "start", "apache2", "nginx")
+    assert done.returncode == 2
+    assert "swapd init more --live /srv/more" in done.stdout
+    assert {line.split(" ", 1)[1] for line in done.stderr.splitlines() if line.startswith(("Apache", "nginx"))} == {
+        "does not run: this is what its configuration says"
+    }

@@ -332,6 +332,20 @@ def test_check_says_that_visitors_come_by_the_route(site: Site) -> None:
     assert not {"route-unreadable", "route-astray", "route-outdated", "route-unknown"} & found.keys()
 
 
+def test_check_says_where_the_daemon_could_not_ask_the_web_server(site: Site) -> None:
+    """Its sandbox would keep it from that after the next restart."""
+    drop_in = "/etc/systemd/system/swapd.service.d/site-shop.conf"
+    site.web.run("cp", "--archive", drop_in, "/root/drop-in")
+    site.web.run("sed", "--in-place", "/AF_INET/d", drop_in)
+    try:
+        said = json.loads(site.web.run("swapd", "check", "shop", "--json"))
+    finally:
+        site.web.run("mv", "/root/drop-in", drop_in)
+    (found,) = (item for item in said["findings"] if item["problem"].startswith(("sandbox", "unit")))
+    assert found["problem"] == "sandbox-differs"
+    assert found["commands"] == [f"swapd init shop --live {LIVE}"]
+
+
 NGINX = """
 server {
     listen 80 default_server;

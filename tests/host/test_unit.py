@@ -18,6 +18,7 @@ from tests.host.releases import Packed, pack
 from tests.host.roots import published_program
 from tests.host.webhost import Site, WebHost
 from tests.support.dashboard import expressions, read_dashboard
+from tests.support.readme import README, read_blocks
 
 MOST_EXPOSED = 2.2  # of 10, as `systemd-analyze security` reckons
 
@@ -226,9 +227,10 @@ def test_metrics_come_to_debian_s_node_exporter(web: WebHost, shop: Site, expect
     promtool = published_program("prometheus", "/usr/bin/promtool")
     linted = subprocess.run([promtool, "check", "metrics"], input=prom.read_bytes(), capture_output=True)
     assert (linted.returncode, linted.stdout, linted.stderr) == (0, b"", b"")
+    alerts = [line for block in read_blocks(README.read_text()) if block.language == "promql" for line in block.lines]
     rules = [
         {"record": f"shown{number}", "expr": expression}
-        for number, expression in enumerate(expressions(read_dashboard()))
+        for number, expression in enumerate([*expressions(read_dashboard()), *alerts])
     ]
     (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
     checked = subprocess.run([promtool, "check", "rules", tmp_path / "rules.yml"], capture_output=True, text=True)
@@ -238,3 +240,10 @@ def test_metrics_come_to_debian_s_node_exporter(web: WebHost, shop: Site, expect
     defaults.write_text(before)
     reload_and_wait(web, mark, journal.RELOADED)
     wait_until(lambda: not prom.exists(), "nothing stays there that nobody writes any more")
+    for command in found_of_metrics(web)["metrics-not-asked-for"]:
+        web.run("sh", "-c", command)
+    assert defaults.read_text() == asking
+    wait_until(prom.exists, "the metrics, by what check says alone")
+    defaults.write_text(before)
+    web.run("systemctl", "reload", "swapd")
+    wait_until(lambda: not prom.exists(), "the host to be as before")

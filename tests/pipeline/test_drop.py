@@ -44,7 +44,7 @@ def test_a_dropped_tarball_goes_live_and_everybody_is_told(plot: Plot, one: Path
     scratch.wait_live(release)
 
     assert texts(scratch.live()) == ONE
-    assert sorted(os.listdir(incoming)) == ["shop-1.tar.gz.live"], "the tarball is gone, its marker is there"
+    wait_until(lambda: os.listdir(incoming) == ["shop-1.tar.gz.live"], "the tarball to go, and its marker to stay")
     (record,) = scratch.deployments()
     assert (record.outcome, record.release, record.digest) == (Outcome.LIVE, release, digest_of(one))
     assert record.is_dropped

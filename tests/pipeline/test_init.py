@@ -128,6 +128,12 @@ def test_what_is_a_site_is_not_proposed_and_never_overwritten(served: Scratch) -
     assert file.read_text() == before
 
 
+def test_a_live_path_that_may_not_be(served: Scratch) -> None:
+    done = served.run("init", "--live", "/shop")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "directly below /" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [(None, "no Apache and no nginx"), (host("ServerName x.test; Redirect / https://y.test/"), "no virtual host")],

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import exposition
+from tests.support.daemon import Daemon
 from tests.support.exposition import Metrics
 from tests.support.httpd import Httpd
 from tests.support.sites import Scratch
@@ -54,6 +55,12 @@ def wait_number(file: Path, number: int, outcome: str = "live", kind: str = "dep
         return metrics.has("swapd_up") and number_of(metrics, outcome, kind) == number
 
     return wait_for(file, is_so, f"{number} {kind}s to be {outcome}")
+
+
+def start(scratch: Scratch, change: str) -> Daemon:
+    """The daemon, with something in ``swapd.metrics`` that is otherwise."""
+    program = f"from swapd import cli, metrics\n{change}\ncli.main()"
+    return scratch.start_daemon(command_line=[sys.executable, "-c", program, *scratch.command_line("run")[3:]])
 
 
 def make(directory: Path, name: str) -> Path:
@@ -164,7 +171,8 @@ def test_a_reload_changes_where_they_are_written(scratch: Scratch, file: Path) -
 def test_a_file_that_cannot_be_written_costs_no_deployment(scratch: Scratch, file: Path, tmp_path: Path) -> None:
     file.parent.rmdir()
     incoming = scratch.add_site()
-    daemon = scratch.start_daemon()
+    # Each change of state is written at once, so that one after the other cannot be.
+    daemon = start(scratch, "metrics.REST = 0.0")
     daemon.wait_status("no metrics", str(file))
     for name in ("one", "two"):
         drop(make(tmp_path, name), incoming)
@@ -179,11 +187,11 @@ def test_a_file_that_cannot_be_written_costs_no_deployment(scratch: Scratch, fil
 
 def test_a_fault_of_ours_ends_the_metrics_and_nothing_else(scratch: Scratch, file: Path, tmp_path: Path) -> None:
     incoming = scratch.add_site()
-    program = "from swapd import cli, metrics\ndel metrics.format_metrics\ncli.main()"
-    daemon = scratch.start_daemon(command_line=[sys.executable, "-c", program, *scratch.command_line("run")[3:]])
+    daemon = start(scratch, "del metrics.format_metrics")
     daemon.wait_status("no metrics: an unexpected error")
     drop(make(tmp_path, "one"), incoming)
     scratch.wait_live(release_of(tmp_path / "one.tar.gz"))
+    assert "no metrics: an unexpected error" in daemon.wait_status("one@"), "as long as it is so"
     assert not file.exists()
     daemon.kill()
     scratch.daemons.remove(daemon)  # which is right to complain

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from swapd.host.presence import find_daemon
 from swapd.model.release import Outcome
 from tests.support.sites import Scratch, leftovers
 from tests.support.tarballs import drop, release_of, site_content, write_tarball
@@ -132,6 +133,7 @@ def test_a_daemon_that_loses_its_directories_goes_on(scratch: Scratch) -> None:
     four = make(scratch, "four")
     drop(four, scratch.incoming)
     scratch.wait_marker("four.tar.gz.live")
+    wait_until(lambda: find_daemon(scratch.layout) == daemon.process.pid, "others to see that it runs")
     held = [texts(scratch.releases() / item) for item in scratch.state().previous]
     assert site_content("three") in held
     assert daemon.is_alive()

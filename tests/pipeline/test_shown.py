@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from swapd.commands.paper import ASCII_BLOCKS, BLOCKS
-from swapd.commands.waiting import look_into
+from swapd.commands.waiting import explain, look_into
 from swapd.model.layout import Layout
 from tests.support.sites import Scratch, make_directories, make_site
 from tests.support.tarballs import drop, release_of, site_content, write_sidecar, write_tarball
@@ -119,14 +119,13 @@ def test_a_forged_marker_says_nothing_strange(tmp_path: Path) -> None:
     marker = site.incoming / "shop-1.tar.gz.pending"
     marker.write_text('reason = "\x1b[2J\u202eforged"\n')
     (waiting,) = look_into(site, []).waiting
-    assert waiting.reason == r"\x1b[2J\u202eforged"
+    assert explain(site, waiting) == r"\x1b[2J\u202eforged"
     if os.geteuid() == 0:
         os.chown(marker, 65534, -1)
-        (waiting,) = look_into(site, []).waiting
-        assert waiting.reason == "waits to be taken up", "what is not ours does not count at all"
+        assert explain(site, waiting) == "waits to be taken up", "what is not ours does not count at all"
     marker.unlink()
     os.mkfifo(marker)
-    assert look_into(site, []).waiting[0].reason == "waits to be taken up"
+    assert explain(site, waiting) == "waits to be taken up"
 
 
 def test_a_chart_of_durations(shop: Scratch) -> None:

@@ -112,19 +112,23 @@ def read_typed(block: Block) -> Iterator[Typed]:
 
 def read_inline(text: str) -> Iterator[Typed]:
     """Inline code that begins with a program's name and has arguments, outside of blocks."""
+    lines = text.splitlines()
     for block in read_blocks(text):
-        for line in block.lines:
-            text = text.replace(f"{INDENT}{line}" if not block.language else line, " " * len(line), 1) if line else text
-    for found in INLINE.finditer(text.replace("```", "   ")):
+        fenced = bool(block.language)  # its fences go with it
+        lines[block.line - 1 : block.line - 1 + len(block.lines) + 2 * fenced] = [""] * (len(block.lines) + 2 * fenced)
+    prose = "\n".join(lines)
+    for found in INLINE.finditer(prose):
         command = " ".join(found[1].split())
         if command.partition(" ")[0] in PROGRAMS and " " in command:
-            yield Typed(command, (), text.count("\n", 0, found.start()) + 1)
+            yield Typed(command, (), prose.count("\n", 0, found.start()) + 1)
 
 
 def shape(line: str) -> re.Pattern[str]:
     """What a line of real output has to look like: as this one of the README, with figures and ids of its own."""
     pattern = re.escape(" ".join(line.split()))
+    pattern = re.sub(r"-\d+@[0-9a-f]{12}", r"-\\d+@[0-9a-f]{12}", pattern)
     pattern = re.sub(r"@[0-9a-f]{12}", "@[0-9a-f]{12}", pattern)
-    pattern = re.sub(r"\d[\d.,:\\]*\\ (?:µs|ms|s)\b", r"[\\d.]+ (?:µs|ms|s)", pattern)
+    pattern = re.sub(r"\d[\d.,:\\]*\\ (?:µs|ms|s|min|h)\b", r"[\\d.]+ (?:µs|ms|s|min|h)", pattern)
+    pattern = re.sub(r"\\\((exchange|symlink|rename|pinned)\\\)", r"\\((?:exchange|symlink|rename|pinned)\\)", pattern)
     pattern = re.sub(r"(?<![\[{\w-])\d+(?:\\?[.:]\d+)*", r"\\d+(?:[.:]\\d+)*", pattern)
     return re.compile(pattern.replace(r"\ ", r"\s+"))

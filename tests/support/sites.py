@@ -28,7 +28,7 @@ from swapd.model.record import Deployment, SiteState
 from swapd.model.release import MARKER_SUFFIXES, Outcome, Upload
 from tests.support.daemon import WATCHDOG_SECONDS, Daemon
 from tests.support.documents import check_document
-from tests.support.httpd import PROJECT, state_of, unique_name
+from tests.support.httpd import PROJECT, name_of, state_of, unique_name
 from tests.support.waiting import PATIENCE, wait_until
 
 HASTY = """
@@ -226,7 +226,7 @@ class Scratch:
         def hold() -> int:
             if not any(self.releases(site).glob(".staging-*/*")):
                 return 0
-            (worker,) = daemon.workers()
+            (worker,) = (pid for pid in daemon.workers() if name_of(pid) == f"swapd {site or self.site}")
             os.kill(worker, signal.SIGSTOP)
             wait_until(lambda: state_of(worker) in "TX", "the worker to stop")
             assert self.live(site).exists() is False or self.pending(site), "it was too quick"

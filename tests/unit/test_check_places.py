@@ -95,9 +95,34 @@ def spool_is_closed(layout: Layout, _: Site) -> None:
     layout.spool.chmod(0o700)
 
 
+def spool_can_be_passed(layout: Layout, _: Site) -> None:
+    layout.spool.chmod(0o701)
+
+
+def spool_is_for_another_group(layout: Layout, _: Site) -> None:
+    layout.spool.chmod(0o750)
+    os.chown(layout.spool, -1, NOBODY)
+
+
+def sites_are_for_a_group(layout: Layout, _: Site) -> None:
+    layout.sites.chmod(0o775)
+    os.chown(layout.sites, -1, NOBODY)
+
+
+def web_servers_directory_is_its_own(_: Layout, site: Site) -> None:
+    """Whoever comes to the live path comes to the releases beside it."""
+    site.live.parent.chmod(0o710)
+
+
 def releases_are_closed(_: Layout, site: Site) -> None:
     site.releases.chmod(0o700)
+
+
+def releases_are_for_their_owner(layout: Layout, site: Site) -> None:
+    """Whom the web server runs as."""
     os.chown(site.releases, NOBODY, NOBODY)
+    site.releases.chmod(0o750)
+    configured(f'owner = "{NOBODY}:{NOBODY}"\n')(layout, site)
 
 
 def releases_are_open(_: Layout, site: Site) -> None:
@@ -215,7 +240,12 @@ ROOT_CASES: list[tuple[Break, list[str]]] = [
     (incoming_is_not_for_its_group, ["incoming-not-writable"]),
     (incoming_has_no_setgid, ["incoming-not-setgid"]),
     (spool_is_closed, ["incoming-unreachable"]),
+    (spool_can_be_passed, []),
+    (spool_is_for_another_group, ["incoming-unreachable"]),
+    (sites_are_for_a_group, ["unsafe-configuration"]),
+    (web_servers_directory_is_its_own, []),
     (releases_are_closed, ["releases-unreachable"]),
+    (releases_are_for_their_owner, []),
     (configuration_is_somebody_elses, ["unsafe-configuration"]),
 ]
 

@@ -34,7 +34,7 @@ def test_only_files_count(tmp_path: Path) -> None:
     assert newest(tmp_path, *members) == 0
 
 
-@pytest.mark.parametrize("mtime", [int(time.time()) + 86_400, NO_TIME])
+@pytest.mark.parametrize("mtime", [int(time.time()) + 86_400, NO_TIME], ids=["to come", "missing"])
 def test_a_time_that_is_still_to_come_or_missing_does_not_count(tmp_path: Path, mtime: int | bytes) -> None:
     """Else one such file would make its tarball new for ever."""
     assert newest(tmp_path / "one", file(b"a", mtime=1000), file(b"b", mtime=mtime)) == 1000

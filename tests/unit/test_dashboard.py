@@ -1,4 +1,4 @@
-"""The dashboard for Grafana shows what swapd writes, and nothing that it does not."""
+"""The dashboard for Grafana, and the README's alerts, name what swapd writes, and nothing that it does not."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from swapd.model.release import DeploymentId, Outcome, PauseCost, ReleaseId, Sit
 from swapd.model.totals import Totals, count
 from tests.support import exposition
 from tests.support.dashboard import expressions, read_dashboard
+from tests.support.httpd import PROJECT
 
 SHOP, ONE = SiteName("shop"), DeploymentId("one")
 ADDED = {"instance", "job"}  # by Prometheus
@@ -47,6 +48,13 @@ def test_it_names_no_metric_and_no_label_that_is_not_there() -> None:
         "swapd_last_success_timestamp_seconds",
         "swapd_last_pause_dropped_connections",
     }
+
+
+def test_the_readme_s_alerts_name_metrics_that_are_there() -> None:
+    (block,) = re.findall(r"```promql\n(.*?)```", (PROJECT / "README.md").read_text("utf-8"), re.DOTALL)
+    named = set(re.findall(r"swapd_\w+", block))
+    assert named <= {name for name, _ in written().values}
+    assert len(named) >= 4
 
 
 def test_counters_are_shown_by_their_rise() -> None:
@@ -87,7 +95,15 @@ def test_panels_have_ids_words_and_places_of_their_own() -> None:
 
 def test_one_can_choose_data_source_host_and_site_and_sees_deployments_in_all_panels() -> None:
     dashboard = read_dashboard()
-    assert [variable["name"] for variable in dashboard["templating"]["list"]] == ["datasource", "instance", "site"]
+    variables = dashboard["templating"]["list"]
+    assert [variable["name"] for variable in variables] == ["datasource", "instance", "site"]
+    metrics = written()
+    for variable in variables[1:]:
+        query = variable["query"]["query"]
+        match = re.fullmatch(r"label_values\((swapd_\w+)(?:\{.*\})?, (\w+)\)", query)
+        assert match, query
+        assert match[2] in set().union(*metrics.labels(match[1])) | ADDED, query
+        assert metrics.labels(match[1]), query
     notes = [note for note in dashboard["annotations"]["list"] if "expr" in note]
     assert {note["name"] for note in notes} == {"Live", "Not live"}
     assert all(note["useValueForTime"] == "on" for note in notes), "at its own time, and not at a scrape's"

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from click.testing import CliRunner
 
 from swapd.archive import Limits, extract_archive
+from swapd.commands.pack import command
 from swapd.model.errors import Failed, Rejected, UsageError
+from swapd.model.layout import Layout
 from swapd.model.release import Compression, parse_tarball_name
 from swapd.packing.sources import commit_source, directory_source
 from swapd.packing.tarball import pack
@@ -187,6 +190,16 @@ def test_without_a_name_the_release_is_called_by_directory_and_time(site: Path) 
     assert sorted(os.listdir()) == [tarball, f"{tarball}.sha256"]
     assert f"  scp {tarball}.sha256 {tarball} USER@HOST:/var/spool/swapd/SITE/\n" in output
     assert parse_tarball_name(tarball)
+
+
+def test_in_a_drop_directory_nothing_is_left_to_send(site: Path, tmp_path: Path) -> None:
+    incoming = tmp_path / "root/var/spool/swapd/shop"
+    incoming.mkdir(parents=True)
+    arguments = [str(site), "--name", "shop-1", "--output", str(incoming)]
+    said = CliRunner().invoke(command, arguments, obj=Layout(tmp_path / "root")).stdout
+    assert "swapd follow shop shop-1.tar.gz\n" in said
+    assert "scp" not in said
+    assert sorted(os.listdir(incoming)) == ["shop-1.tar.gz", "shop-1.tar.gz.sha256"]
 
 
 def test_output_may_be_a_file_or_a_directory(site: Path, tmp_path: Path) -> None:

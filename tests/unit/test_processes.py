@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swapd.host.masters import find_masters, is_in_own_namespace
+from swapd.host.masters import find_masters, find_overlooked, is_in_own_namespace
 from swapd.host.processes import Parent, Process, child_pids, descendants, open_named, parse_stat, read_status
 from tests.support.httpd import Httpd, pids_called, unique_name
 from tests.support.waiting import wait_until
@@ -270,6 +270,7 @@ class TestMasters:
             assert not is_in_own_namespace(inside)
             assert is_in_own_namespace(container.pid)
             assert find_masters([name]) == []
+            assert "PID namespace" in find_overlooked([name])[inside]
 
     @pytest.mark.root
     def test_what_some_user_called_httpd_is_left_alone(self) -> None:
@@ -282,4 +283,6 @@ class TestMasters:
             assert child.stdout is not None
             child.stdout.readline()
             assert find_masters([name]) == []
+            assert find_overlooked([name]) == {child.pid: "it runs as user 54321"}
             assert find_masters([name], "54321") == [child.pid]
+            assert find_overlooked([name], "54321") == {}

@@ -98,8 +98,8 @@ def test_what_many_things_are_in_is_no_live_path(root: str) -> None:
 
 
 def test_what_another_site_is_in_is_no_live_path(tmp_path: Path) -> None:
-    assert find_live(tmp_path / "web", [tmp_path / "other"]) == tmp_path / "web"
-    assert find_live(tmp_path / "web", [tmp_path.parent / "other"]) == tmp_path
+    assert find_live(tmp_path / "web") == tmp_path
+    assert find_live(tmp_path / "web", {tmp_path}) == tmp_path / "web"
 
 
 @pytest.mark.parametrize(
@@ -157,6 +157,27 @@ class TestProposals:
         }
         assert set(found["shop"].names) == {"old.shop.test", "shop.test", "admin.shop.test"}
         assert list(found)[-1] == "else", "what has no name of its own comes last"
+
+    def test_a_directory_for_many_sites_is_none(self, tmp_path: Path) -> None:
+        write(
+            tmp_path,
+            host("ServerName main.test; DocumentRoot /var/www")
+            + host("ServerName shop.test; DocumentRoot /var/www/shop")
+            + host(f"DocumentRoot {tmp_path}/html")
+            + host(f"ServerName blog.test; DocumentRoot {tmp_path}/html/blog")
+            + host(f"ServerName one.test; DocumentRoot {tmp_path}/many/public")
+            + host(f"ServerName two.test; DocumentRoot {tmp_path}/many/web"),
+        )
+        found, left_out = find(tmp_path)
+        assert {name: str(proposal.live) for name, proposal in found.items()} == {
+            "shop": "/var/www/shop",
+            "blog": f"{tmp_path}/html/blog",
+            "one": f"{tmp_path}/many/public",
+            "two": f"{tmp_path}/many/web",
+        }
+        assert left_out == ["/var/www has other sites in it", f"{tmp_path}/html has other sites in it"]
+        found, left_out = find(tmp_path, make_site(tmp_path, "b", live=f"{tmp_path}/html/blog/inner"))
+        assert f"{tmp_path}/html/blog has the site b in it" in left_out
 
     def test_what_could_not_be_a_site_is_said(self, tmp_path: Path) -> None:
         www = tmp_path / "www"

@@ -8,7 +8,7 @@ import subprocess
 import click
 import pytest
 
-from swapd.model.config_parser import Source, parse_site
+from swapd.model.config_parser import Source, parse_sites
 from swapd.model.layout import Layout
 from swapd.verbs import VERBS, swapd
 from tests.host.newcomer import STEPS, LeftOut
@@ -21,7 +21,33 @@ INLINE = list(read_inline(TEXT))
 # A form of a command, such as `swapd rollback SITE [RELEASE]`, or its bare name where the text speaks of it.
 WORD = r"(?: \[?[A-Z]+\]?| --[a-z-]+(?: [A-Z]+)?| …)"
 FORM = re.compile(rf"swapd( --root DIR …)?(?: (?P<verb>[a-z]+))?(?P<rest>{WORD}*)")
-IN_FENCES = {"sh", "toml", "yaml"}
+IN_FENCES = {"sh", "toml", "yaml", "promql"}  # the last is for tests/host/test_unit.py
+
+
+EXAMPLE = """
+Text with `swapd check` in it, `a file`, and what is `sudo make
+install` over two lines.
+
+    swapd pack .          # a comment
+    $ swapd status shop   # another
+    shop  /var/www/shop
+
+    echo '#1' > file
+
+```sh
+swapd deploy
+```
+
+Then `scp a b`.
+"""
+
+
+def test_what_is_typed_is_found_with_its_output() -> None:
+    typed = [typed for block in read_blocks(EXAMPLE) if not block.language for typed in read_typed(block)]
+    assert [typed.command for typed in typed] == ["swapd pack .", "swapd status shop", "echo '#1' > file"]
+    assert [typed.output for typed in typed] == [(), ("shop  /var/www/shop",), ()]
+    assert [EXAMPLE.splitlines()[one.line - 1].lstrip(" $").startswith(one.command) for one in typed] == [True] * 3
+    assert [typed.command for typed in read_inline(EXAMPLE)] == ["swapd check", "sudo make install", "scp a b"]
 
 
 def known(command: str) -> bool:
@@ -86,7 +112,9 @@ def test_the_configuration_that_it_shows_is_good() -> None:
     documents = [block for block in BLOCKS if block.language == "toml"]
     assert documents
     for block in documents:
-        parse_site("shop", Source(README.name, block.text), None, Layout())
+        source = Source(README.name, block.text)
+        sites, defaults = ({"shop": source}, None) if "live = " in block.text else ({}, source)
+        parse_sites(sites, defaults, Layout())
 
 
 def test_its_scripts_are_good_shell() -> None:

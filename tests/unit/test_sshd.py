@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from swapd.model.sshd import SshSettings, format_match, parse_settings, place_in_chroot, scp_line
+from swapd.model.sshd import SshSettings, choose_host_name, format_match, parse_settings, place_in_chroot, scp_line
+from swapd.setup.access import find_unfit_for_chroot
 
 # `sshd -T -C user=deploy,…` of Debian 12, most lines left out.
 PLAIN = """\
@@ -70,3 +71,24 @@ def test_a_user_who_only_uploads() -> None:
 def test_the_line_that_uploads(port: int, option: str) -> None:
     line = scp_line("shop-1.tar.gz", "deploy", "web.example.org", port, "/shop/")
     assert line == f"scp {option}shop-1.tar.gz deploy@web.example.org:/shop/"
+
+
+@pytest.mark.parametrize(
+    ("names", "host"),
+    [
+        (["web.example.org", "shop.example.org"], "web.example.org"),
+        (["web", "shop.example.org"], "shop.example.org"),
+        (["ip-10-0-0-5.compute.internal", "*.example.org", "www.example.org"], "www.example.org"),
+        (["localhost.localdomain", "192.0.2.1", "::1", ""], "otherwise"),
+        # A name server may say anything, and the line is for a shell.
+        (["a.b;reboot", "$(reboot).example.org", "-oProxyCommand=x.y z", "\x1b.org"], "otherwise"),
+    ],
+)
+def test_the_name_by_which_a_host_is_found(names: list[str], host: str) -> None:
+    assert choose_host_name(names, "otherwise") == host
+
+
+def test_where_sshd_would_not_change_its_root_to(tmp_path: Path) -> None:
+    assert find_unfit_for_chroot(Path("/usr/bin")) is None
+    tmp_path.chmod(0o775)
+    assert find_unfit_for_chroot(tmp_path) == tmp_path
