@@ -161,6 +161,12 @@ CASES = {
         config=pausing_with(max="10s"),
         expected={"keepalive-too-short": "warning", "read-timeout-too-short": "warning"},
     ),
+    "proxy": Case(
+        nginx="keepalive_timeout 4s;",
+        config=pausing_with(unit="", processes=["nginx"], max="4s"),
+        expected={"keepalive-too-short": "warning"},
+    ),
+    "children": Case(httpd="", config=pausing_with(user="www-data"), expected={"master-left-out": "warning"}),
     "ended": Case(
         httpd="",
         config=pausing_with(unit="", processes=["php-fpm8.2"], max="2s"),
