@@ -88,8 +88,8 @@ VERBS: dict[str, tuple[str, tuple[str, ...], dict[str, tuple[str | tuple[str, ..
         "The deployments, newest first",
         ("site",),
         {
-            "-n": ("value", "Only so many, the newest"),
-            "--number": ("value", "Only so many, the newest"),
+            "-n": ("value", "So many, the newest"),
+            "--number": ("value", "So many, the newest"),
             "-v": ("", "Also how long each stage took, and all who had a part in it"),
             "--verbose": ("", "Also how long each stage took, and all who had a part in it"),
             "--json": ("", "Print one JSON document"),
