@@ -131,7 +131,7 @@ VERBS: dict[str, tuple[str, tuple[str, ...], dict[str, tuple[str | tuple[str, ..
             "--git": ("ref", "Pack a commit of the repository here, as git archive does"),
             "--output": ("file", "Where to write: NAME.tar.gz, or a directory"),
             "--name": ("value", "The release's name, instead of one made of the directory's or commit's"),
-            "--sign": ("file", "Sign with this SSH key, or its public half in an agent"),
+            "--sign": ("file", "Sign with this SSH key"),
             "--namespace": ("value", "What the signature is for: swapd for every site, swapd:SITE for one"),
             "--compress": (("gzip", "zstd", "xz", "none"), "How to compress"),
             "--force": ("", "Replace a tarball that is there already"),
