@@ -15,6 +15,7 @@ import swapd as package
 from swapd.model.errors import ExitStatus
 from swapd.model.record import Marker
 from swapd.model.release import ADOPTED, TARBALL_SUFFIXES, ListenerQueue, Outcome, PauseCost, SidecarKind
+from swapd.stages.arrive import UNFINISHED
 from swapd.verbs import VERBS, swapd
 
 MAN = Path(__file__).parents[2] / "packaging/man"
@@ -67,6 +68,21 @@ class TestCommands:
         own = {name.lstrip("-") for item in swapd.params for name in item.opts} | {"help", "h"}
         described = re.findall(r"^\.It (Fl .*)$", section(COMMANDS, "OPTIONS"), re.MULTILINE)
         assert {name.lstrip("-") for line in described for name in re.findall(r"Fl (\S+)", line)} == own
+
+
+# Of the environment: what systemd sets for whom it starts, and what is no matter of swapd's.
+NOT_OF_OURS = {"JOURNAL_STREAM", "WATCHDOG_USEC", "WATCHDOG_PID", "PATH", "PYTHONPATH", "PHP_INI_SCAN_DIR"}
+
+
+def test_every_variable_of_the_environment() -> None:
+    read_somewhere = re.compile(r"""environ(?:ment)?(?:\.get\(|\[)"([A-Z_]+)"|"([A-Z_]+)" in os\.environ""")
+    found = {
+        name
+        for path in PACKAGE.rglob("*.py")
+        for match in read_somewhere.findall(path.read_text("utf-8"))
+        for name in match
+    }
+    assert found - NOT_OF_OURS - {""} <= set(re.findall("[A-Z_]{2,}", section(COMMANDS, "ENVIRONMENT")))
 
 
 @pytest.mark.parametrize("page", [COMMANDS, RELEASE], ids=lambda path: path.name)
@@ -157,6 +173,10 @@ class TestRelease:
 
     def test_every_outcome(self) -> None:
         assert items(section(RELEASE, "MARKERS"), "Pa") == [f"TARBALL.{outcome.value}" for outcome in Outcome]
+
+    def test_every_name_of_an_unfinished_upload(self) -> None:
+        described = re.findall(r"^\.Ql (\.?[a-z~]+)(?: ,)?$", section(RELEASE, "DESCRIPTION"), re.MULTILINE)
+        assert set(UNFINISHED) <= set(described)
 
     def test_every_kind_of_tarball_and_of_sidecar(self) -> None:
         tarballs = section(RELEASE, "TARBALLS")
