@@ -8,7 +8,7 @@ the queue is then as long as on every host of this kernel, and whether it would 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from swapd.checks import seen
@@ -18,7 +18,7 @@ from swapd.host.httpd_scopes import find_values, parse_timeout
 from swapd.host.listeners import Counters
 from swapd.host.nginx import find_places, parse_time
 from swapd.host.processes import kernel_name
-from swapd.host.quarry import find_quarry, warn_of_full_queues
+from swapd.host.quarry import Quarry, find_quarry, warn_of_full_queues
 from swapd.model.config import Pause, Site
 from swapd.model.errors import Issue
 from swapd.model.findings import Finding, Severity
@@ -61,14 +61,28 @@ def _is_httpd_paused(site: Site) -> bool:
 _begun: dict[frozenset[int], tuple[Counters, float]] = {}
 
 
+def begin_counting(sites: Sequence[Site], _: Layout) -> Found:
+    """Finds nothing: what is looked at between the two counts need not be waited for."""
+    for site in sites:
+        if seen.is_paused_for(site):
+            _begin(find_quarry(site.pause, time.monotonic())).close()
+    yield from ()
+
+
+def _begin(quarry: Quarry) -> Quarry:
+    """With the counts that were the first of its namespaces, if it has any process."""
+    if quarry.size:
+        begun = _begun.setdefault(quarry.listeners.namespaces, (quarry.counters, quarry.found_at))
+        quarry.counters, quarry.found_at = begun
+    return quarry
+
+
 def _measure(rules: Pause) -> tuple[Issue, ...]:
     """What a pause would warn of at the rate at which connections come in now. The first one takes a while."""
-    quarry = find_quarry(rules, time.monotonic())
+    quarry = _begin(find_quarry(rules, time.monotonic()))
     try:
         if not quarry.size:
             return ()
-        begun = _begun.setdefault(quarry.listeners.namespaces, (quarry.counters, quarry.found_at))
-        quarry.counters, quarry.found_at = begun
         time.sleep(max(0.0, quarry.found_at + SAMPLE - time.monotonic()))
         warn_of_full_queues(quarry, quarry.listeners.counters(), time.monotonic(), rules.max)
         return tuple(quarry.warnings)
