@@ -272,6 +272,7 @@ class SiteDesk:
             self.notices.write(self.site, self.arrivals, upload.file_name)
         self.queue.remove(upload)
         self.current = upload
+        self._progress.begin()
         if self.worker is not None:
             with contextlib.suppress(BrokenPipeError):  # it died: its end of output says so
                 self.worker.stdin.write(json.dumps({**worker.upload_document(upload), **order}).encode() + b"\n")

@@ -24,7 +24,7 @@ from swapd.checks.signing import find_signers
 from swapd.checks.standing import find_changes, find_held
 from swapd.checks.swapping import find_strategies, find_volatile
 from swapd.checks.unit import find_edited, find_unit, find_users_socket
-from swapd.checks.web import WEB_CHECKS, WEB_HOST_CHECKS
+from swapd.checks.web import BEGINNINGS, WEB_CHECKS, WEB_HOST_CHECKS
 from swapd.model.config import Site
 from swapd.model.errors import SwapdError
 from swapd.model.findings import AS_ROOT, Finding, Severity, worst_first
@@ -49,6 +49,7 @@ CHECKS: tuple[Check, ...] = (
     *WEB_CHECKS,
 )
 HOST_CHECKS: tuple[HostCheck, ...] = (
+    *BEGINNINGS,
     find_unit,
     find_users_socket,
     find_edited,
@@ -82,6 +83,8 @@ def _whole(name: str, site: Site | None, findings: Iterable[Finding]) -> Iterato
 def _broken_off(name: str, site: Site | None, error: Exception) -> Finding:
     place = getattr(error, "filename", None)
     said = f"{place}: {error.strerror}" if isinstance(error, OSError) and place else str(error)
+    if complaint := getattr(error, "stderr", None):  # of a program that was asked
+        said += f" {str(complaint).strip()}"
     is_forbidden = isinstance(error, PermissionError) and os.geteuid() != 0
     return Finding(
         site.name if site else None,

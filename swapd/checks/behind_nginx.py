@@ -52,31 +52,34 @@ def _find_open_files(site: Site, places: Sequence[Place]) -> Found:
 
 def _find_unresolved(site: Site, places: Sequence[Place]) -> Found:
     """PHP is told the link's path, so that its caches know the new release by the old one's name."""
-    told = {
-        f"{item.file}:{item.line}": place
+    told = [
+        (f"{item.file}:{item.line}", place, value)
         for place in places
         if place.value("fastcgi_pass")
-        for name in ("SCRIPT_FILENAME", "DOCUMENT_ROOT")
-        if (item := place.parameters.get(name)) is not None and "$document_root" in " ".join(item.arguments[1:])
-    }
+        for name, unwanted in (("SCRIPT_FILENAME", "$"), ("DOCUMENT_ROOT", "$document_root"))
+        if (item := place.parameters.get(name)) is not None
+        and unwanted in (value := " ".join(item.arguments[1:]))
+        and "$realpath_root" not in value
+    ]
     if told:
-        inside = sorted(
-            {
-                f"{f'location {place.location}' if place.location else 'the server'} of {place.server.file}"
-                for place in told.values()
-            }
-        )
+        where = ", ".join(dict.fromkeys(file for file, _, _ in told))
+        values = " and ".join(dict.fromkeys(value for _, _, value in told))
+        inside = " and ".join(dict.fromkeys(_describe(place) for _, place, _ in told))
         yield Finding(
             site.name,
             Severity.WARNING,
             "document-root-not-resolved",
             "visitors may get pages of the release before, or of both, after a swap: PHP is told the link's path",
-            f"{site.live} is swapped as a link, and $document_root names it as it is written ({', '.join(told)})",
-            f"Write below what {' and '.join(inside)} includes, and reload nginx:  fastcgi_param SCRIPT_FILENAME "
+            f"{site.live} is swapped as a link, which {values} names as it is written ({where})",
+            f"Write below what {inside} includes, and reload nginx:  fastcgi_param SCRIPT_FILENAME "
             "$realpath_root$fastcgi_script_name;  fastcgi_param DOCUMENT_ROOT $realpath_root;",
             {"live": str(site.live)},
             (RELOAD,),
         )
+
+
+def _describe(place: Place) -> str:
+    return f"{f'location {place.location}' if place.location else 'the server'} of {place.server.file}"
 
 
 def _find_disabled_links(site: Site, places: Sequence[Place]) -> Found:

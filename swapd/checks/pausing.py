@@ -17,7 +17,7 @@ from swapd.host import records
 from swapd.host.httpd_scopes import is_by
 from swapd.host.masters import find_overlooked
 from swapd.host.nginx import find_places
-from swapd.host.processes import STOPPED, Process
+from swapd.host.processes import STOPPED, Process, kernel_name, read_status
 from swapd.host.quarry import UNTOUCHED, Quarry, find_forbidden, find_quarry
 from swapd.host.resume import is_alive
 from swapd.model.config import Site
@@ -43,6 +43,7 @@ def find_pause(site: Site, layout: Layout) -> Found:
         if quarry.size:
             yield _httpd(site, layout, quarry)
         yield from _find_several(site, quarry)
+        yield from _find_left_out(site, quarry)
         yield from _find_forbidden(site, quarry)
         yield from _find_stopped(site, layout, quarry)
         yield from _find_traced(site, quarry)
@@ -106,6 +107,27 @@ def _find_several(site: Site, quarry: Quarry) -> Found:
             f"[pause] of the site has processes of {', '.join(services)}",
             f'Name the one that serves it in the site\'s configuration, such as [pause] unit = "{services[0]}".',
             {"services": ", ".join(services)},
+        )
+
+
+def _find_left_out(site: Site, quarry: Quarry) -> Found:
+    """Children whose master is not among what is paused: it forks new ones meanwhile, or, as php-fpm, resumes them."""
+    parents = {}
+    for process in quarry.masters:
+        status = read_status(process.identity.pid)
+        parent = read_status(status.parent) if status is not None else None
+        if status is not None and parent is not None and parent.name in map(kernel_name, quarry.names):
+            parents[status.parent] = parent.name
+    if parents:
+        pid, name = next(iter(parents.items()))
+        yield Finding(
+            site.name,
+            Severity.WARNING,
+            "master-left-out",
+            "visitors are served amid a swap: a server's processes are paused, and its master goes on",
+            f"process {pid} ({name}) has forked what is paused, and [pause] (user, unit, exe) leaves it out",
+            "Name what the master has, too, or take that key out of the site's configuration.",
+            {"processes": " ".join(map(str, sorted(parents)))},
         )
 
 

@@ -8,7 +8,7 @@ the queue is then as long as on every host of this kernel, and whether it would 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from swapd.checks import seen
@@ -16,8 +16,9 @@ from swapd.host.httpd_configuration import Directive
 from swapd.host.httpd_program import NAMES
 from swapd.host.httpd_scopes import find_values, parse_timeout
 from swapd.host.listeners import Counters
+from swapd.host.nginx import find_places, parse_time
 from swapd.host.processes import kernel_name
-from swapd.host.quarry import find_quarry, warn_of_full_queues
+from swapd.host.quarry import Quarry, find_quarry, warn_of_full_queues
 from swapd.model.config import Pause, Site
 from swapd.model.errors import Issue
 from swapd.model.findings import Finding, Severity
@@ -29,7 +30,9 @@ SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
 USUAL_BACKLOG = 511  # httpd's own (DEFAULT_LISTENBACKLOG)
 SAMPLE = 0.5  # seconds for which connections are counted: a queue that overflows in a second is far from idle in that
 # What httpd goes by where nothing is written.
-USUAL_KEEPALIVE, USUAL_TIMEOUT = "5", "60"
+USUAL_KEEPALIVE = "5"
+USUAL_NGINX = "75s"
+NGINX = "nginx"
 
 
 def find_queues(site: Site, layout: Layout) -> Found:
@@ -58,14 +61,28 @@ def _is_httpd_paused(site: Site) -> bool:
 _begun: dict[frozenset[int], tuple[Counters, float]] = {}
 
 
+def begin_counting(sites: Sequence[Site], _: Layout) -> Found:
+    """Finds nothing: what is looked at between the two counts need not be waited for."""
+    for site in sites:
+        if seen.is_paused_for(site):
+            _begin(find_quarry(site.pause, time.monotonic())).close()
+    yield from ()
+
+
+def _begin(quarry: Quarry) -> Quarry:
+    """With the counts that were the first of its namespaces, if it has any process."""
+    if quarry.size:
+        begun = _begun.setdefault(quarry.listeners.namespaces, (quarry.counters, quarry.found_at))
+        quarry.counters, quarry.found_at = begun
+    return quarry
+
+
 def _measure(rules: Pause) -> tuple[Issue, ...]:
     """What a pause would warn of at the rate at which connections come in now. The first one takes a while."""
-    quarry = find_quarry(rules, time.monotonic())
+    quarry = _begin(find_quarry(rules, time.monotonic()))
     try:
         if not quarry.size:
             return ()
-        begun = _begun.setdefault(quarry.listeners.namespaces, (quarry.counters, quarry.found_at))
-        quarry.counters, quarry.found_at = begun
         time.sleep(max(0.0, quarry.found_at + SAMPLE - time.monotonic()))
         warn_of_full_queues(quarry, quarry.listeners.counters(), time.monotonic(), rules.max)
         return tuple(quarry.warnings)
@@ -77,7 +94,8 @@ def _find_cut(site: Site, directives: tuple[Directive, ...]) -> Found:
     """The kernel gives a listener no more than somaxconn, and tells httpd nothing of it."""
     if not directives:
         return
-    written = [int(item.arguments[0]) for item in directives if item.name == "listenbacklog" and item.arguments]
+    values = [item.arguments[0] for item in directives if item.name == "listenbacklog" and item.arguments]
+    written = [int(value) for value in values if value.isdecimal()]  # and not a variable of httpd's environment
     wanted = written[-1] if written else USUAL_BACKLOG
     most = int(SOMAXCONN.read_text())
     if wanted > most:
@@ -101,6 +119,8 @@ def find_timeouts(site: Site, layout: Layout) -> Found:
     if directives and _is_httpd_paused(site):
         yield from _find_short_keepalive(site, directives)
         yield from _find_short_reading(site, directives)
+    if NGINX in site.pause.processes:
+        yield from _find_short_nginx(site, layout)
     if any(kernel_name(name).startswith("php-fpm") for name in site.pause.processes):
         yield from _find_short_termination(site)
 
@@ -136,6 +156,21 @@ def _find_short_keepalive(site: Site, directives: tuple[Directive, ...]) -> Foun
                 "visitors may lose requests that they send over kept-alive connections during a pause at its longest",
                 f"KeepAliveTimeout is {text}: httpd closes such a connection when it goes on, whatever waits in it",
                 "KeepAliveTimeout",
+            )
+
+
+def _find_short_nginx(site: Site, layout: Layout) -> Found:
+    """nginx does as the event MPM does."""
+    times = {place.value("keepalive_timeout") or USUAL_NGINX for place in find_places(seen.nginx(layout))}
+    for text in sorted(times):
+        seconds = parse_time(text)
+        if seconds is not None and 0 < seconds <= site.pause.max:
+            yield _short(
+                site,
+                "keepalive-too-short",
+                "visitors may lose requests that they send over kept-alive connections during a pause at its longest",
+                f"nginx's keepalive_timeout is {text}: it closes such a connection when it goes on, whatever waits",
+                "keepalive_timeout",
             )
 
 

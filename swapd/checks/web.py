@@ -7,7 +7,7 @@ from swapd.checks.caching import find_stale_code
 from swapd.checks.links import find_links
 from swapd.checks.pausing import find_pause
 from swapd.checks.serving import find_broken, find_mapping, find_serving
-from swapd.checks.waiting import find_queues, find_timeouts
+from swapd.checks.waiting import begin_counting, find_queues, find_timeouts
 
 WEB_CHECKS = (
     find_pause,
@@ -20,3 +20,5 @@ WEB_CHECKS = (
     find_stale_code,
 )
 WEB_HOST_CHECKS = (find_broken,)
+# Before everything else: what takes a while from then on.
+BEGINNINGS = (begin_counting,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -52,8 +53,10 @@ def command(layout: Layout, site: str | None, is_verbose: bool, as_json: bool) -
         click.echo(json.dumps(_document(sites, findings, is_good), indent=2))
     else:
         shown = [finding for finding in findings if is_verbose or finding.severity is not Severity.INFO]
-        # https://no-color.org; a pipe gets none by itself.
-        color = False if os.environ.get("NO_COLOR") else None
+        # https://no-color.org, and terminfo's name for what has none; a pipe gets none by itself.
+        color = False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a locale that has not every letter of these texts
         for line in describe(shown, _find_width()):
             click.echo(line, color=color)
         click.echo(summarise(sites, findings, layout), color=color)

@@ -29,6 +29,7 @@ INTERRUPTED = 130  # as a shell has it: 128 and SIGINT
 @click.option(
     "--timeout",
     "patience",
+    type=click.FloatRange(min=0),
     default=PATIENCE,
     show_default=True,
     metavar="SECONDS",

@@ -26,7 +26,11 @@ BESIDE = 42  # columns of a chart's label and its scale
 @click.command
 @click.argument("site", required=False)
 @click.option(
-    "-n", "--number", type=click.IntRange(min=1), help=f"So many, the newest. On a terminal {SCREEN}, else all."
+    "-n",
+    "--number",
+    metavar="NUMBER",
+    type=click.IntRange(min=1),
+    help=f"So many, the newest. On a terminal {SCREEN}, else all.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="Also how long each stage took, and all who had a part in it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -27,7 +27,13 @@ PATH = click.Path(path_type=Path)
 @click.option("--git", "ref", metavar="REF", help="Pack a commit of the repository here, as git archive does.")
 @click.option("--output", metavar="FILE", type=PATH, help="Where to write: NAME.tar.gz, or a directory. [default: .]")
 @click.option("--name", metavar="NAME", help="The release's name, instead of one made of the directory's or commit's.")
-@click.option("--sign", "key", metavar="KEY", type=PATH, help="Sign with this SSH key, or its public half in an agent.")
+@click.option(
+    "--sign",
+    "key",
+    metavar="KEY",
+    type=PATH,
+    help="Sign with this SSH key. Its public half will do where an agent has it.",
+)
 @click.option(
     "--namespace",
     metavar="NAMESPACE",

@@ -130,6 +130,8 @@ class Pursuit:
                 self._found, self.is_blind = [], True
         progress = read_progress(self.layout, self.site.name)
         records = self._reader.read()
+        if progress is not None and any(progress.is_of(item) and item.ended for item in records):
+            progress = None
         return _Look(records, progress, None if self.is_blind else compare(self._found, records))
 
     def _begin(self, look: _Look) -> frozenset[DeploymentId]:
@@ -139,7 +141,8 @@ class Pursuit:
             self.file_name = chosen.file_name
             return frozenset(item.id for item in look.records if item.started < chosen.started)
         if self.file_name:
-            is_answer = look.find_waiting(self.file_name) is None and not self.is_blind
+            is_going = look.progress is not None and look.progress.file_name == self.file_name
+            is_answer = look.find_waiting(self.file_name) is None and not is_going and not self.is_blind
             return frozenset() if is_answer else self._find_ended(look)
         return self._find_ended(look)
 

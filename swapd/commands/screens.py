@@ -136,7 +136,7 @@ class Terminal(Lines):
             super().show(state, pursuit)
             return
         if self._bar is None:
-            self._said = f"{state.file_name} is being deployed"
+            self._said = f"{state.file_name} is under way"
             self._say(self._said)
             self._bar = Bar()
             self._bar.progress.start()

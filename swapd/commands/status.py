@@ -89,6 +89,8 @@ def _stand(layout: Layout, site: Site) -> Standing:
         state = records.read_state(layout, site.name)
     except Failed as error:
         trouble = f"{error.message}. {error.hint}"
+    if progress is not None and any(progress.is_of(item) and item.ended for item in deployments):
+        progress = None
     ended = [item for item in deployments if item.outcome is not Outcome.PENDING]
     under_way = next((item for item in deployments if item.outcome is Outcome.PENDING), None)
     try:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from swapd.completion.table import OPTIONS, VERBS
-from swapd.model.patterns import DROPPED, RELEASE_ID, SITE_NAME
+from swapd.model.patterns import DROPPED, REF, RELEASE_ID, SITE_NAME
 
 # The kinds of values for which a shell has a completion of its own: it is told to use that.
 OF_THE_SHELL = ("tarball", "file", "directory", "group")
@@ -100,6 +100,8 @@ def _values(kind: Kind, line: _Line, begun: str, before: str) -> Iterator[str]:
         found = [(site, "") for site in _find_sites(line.root)]
     elif kind == "release" and line.arguments:
         found = _find_releases(line.root, line.arguments[0], line.verb)
+    elif kind == "ref":
+        found = [(ref, "") for ref in _find_refs()]
     elif kind == "dropped" and line.arguments:
         found = [(name, "") for name in _find_dropped(line.root, line.arguments[0])]
     else:
@@ -107,6 +109,15 @@ def _values(kind: Kind, line: _Line, begun: str, before: str) -> Iterator[str]:
     for value, what in found:
         if value.startswith(begun):
             yield f"{before}{value}\t{what}"
+
+
+def _find_refs() -> list[str]:
+    """The branches and tags of the repository here that have plain names, those that are newest first."""
+    import subprocess
+
+    listing = ["git", "for-each-ref", "--sort=-creatordate", "--format=%(refname:short)", "refs/heads", "refs/tags"]
+    listed = subprocess.run(listing, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False).stdout
+    return [*filter(REF.fullmatch, listed.splitlines()), "HEAD"]
 
 
 def _find_sites(root: str) -> list[str]:

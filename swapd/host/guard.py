@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 from swapd.host.guardian import ARMED, DISMISSED
 from swapd.host.linux import memory_locked, take_precedence
@@ -16,6 +17,7 @@ from swapd.host.programs import own_program
 from swapd.model.errors import Failed
 from swapd.model.layout import Layout
 from swapd.model.record import ProcessIdentity
+from swapd.model.text import printable
 
 ARMING_PATIENCE = 10.0  # seconds for a new process to start on a loaded machine
 ENDING_PATIENCE = 2.0  # seconds for a guardian that is not needed any more: one that was itself stopped never ends
@@ -73,17 +75,24 @@ class Guardian:
 def _arm(layout: Layout, lock: int) -> Guardian:
     """A guardian that has read the pause record, holds its processes and stands by."""
     safe = "Nothing was stopped and the live release is untouched."
-    try:
-        process = subprocess.Popen(
-            own_program("swapd.host.guardian", str(layout.pause_record)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            pass_fds=[lock],
-            start_new_session=True,  # what is done to our process group or session leaves it alive
-        )
-    except OSError as error:
-        raise Failed("no-guardian", f"the guardian cannot be started: {error.strerror}", safe) from error
+    # Not our standard error: where that is a journal's that hangs, the guardian would, too.
+    with os.fdopen(os.memfd_create("guardian-stderr", os.MFD_CLOEXEC), "rb") as words:
+        try:
+            process = subprocess.Popen(
+                own_program("swapd.host.guardian", str(layout.pause_record)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=words,
+                bufsize=0,
+                pass_fds=[lock],
+                start_new_session=True,  # what is done to our process group or session leaves it alive
+            )
+        except OSError as error:
+            raise Failed("no-guardian", f"the guardian cannot be started: {error.strerror}", safe) from error
+        return _wait_armed(process, words, safe)
+
+
+def _wait_armed(process: subprocess.Popen[bytes], words: BinaryIO, safe: str) -> Guardian:
     said = b""
     if process.stdout is not None:
         poll = select.poll()
@@ -93,5 +102,7 @@ def _arm(layout: Layout, lock: int) -> Guardian:
     if said != ARMED:
         process.kill()
         process.communicate()
-        raise Failed("no-guardian", "the guardian does not stand by", f"{safe} See journalctl -u swapd for why.")
+        words.seek(0)
+        last = printable(" ".join(words.read().decode(errors="replace").splitlines()[-1:]))
+        raise Failed("no-guardian", f"the guardian does not stand by{f': {last}' if last else ''}", safe)
     return Guardian(process)

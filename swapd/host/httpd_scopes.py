@@ -164,8 +164,8 @@ def _find_options(directives: Sequence[Directive], host: Section | None, directo
             continue
         rank = _rank(item, directory)
         if rank is not None:
-            found.append(((rank, of is not None), tuple(word.lower() for word in item.arguments)))
-    yield from (words for _, words in sorted(found, key=lambda pair: pair[0]))
+            found.append(((rank, of is not None), tuple(word.lower() for word in item.arguments if word)))
+    yield from (words for _, words in sorted(found, key=lambda pair: pair[0]) if words)
 
 
 def _rank(item: Directive, directory: str) -> int | None:

@@ -32,6 +32,8 @@ _TOKEN = re.compile(
 # OpenResty's: what is in their braces is a program, in which braces are balanced but for strings and comments.
 _LUA = "_by_lua_block"
 _OF_LUA = re.compile(r"""[{}]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|--[^\n]*""", re.DOTALL)
+_TIME = re.compile(r"(\d+)(ms|[smhdwMy]?)")
+_SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, "M": 2592000, "y": 31536000}
 DEEPEST = 20  # files that include each other are nginx's to complain of
 
 
@@ -236,3 +238,11 @@ def find_upstreams(configuration: Sequence[Directive]) -> dict[str, tuple[str, .
         for item in http.find("upstream")
         if item.arguments
     }
+
+
+def parse_time(text: str) -> float | None:
+    """Seconds of a time as nginx has it, such as ``1m 30s`` or ``75``; None where it is none."""
+    parts = [_TIME.fullmatch(part) for part in re.findall(r"\d+[A-Za-z]*|\S", text)]
+    if not parts or None in parts:
+        return None
+    return sum(int(part[1]) * _SECONDS[part[2]] for part in parts if part)

@@ -133,10 +133,13 @@ def _ask(
 
 
 def find_pools() -> Iterator[Pool]:
-    """The pools of each php-fpm that runs on this machine, and not in a container of it."""
-    for process in psutil.process_iter(["name", "cmdline"]):
+    """The pools of each php-fpm of root's that runs on this machine, and not in a container of it.
+
+    Of root's: its program is run for its settings, and anybody may call a process of theirs so.
+    """
+    for process in psutil.process_iter(["cmdline", "uids"]):
         title = _TITLE.match(" ".join(process.info["cmdline"] or ()))
-        if title is None or not is_in_own_namespace(process.pid):
+        if title is None or set(process.info["uids"] or ()) != {0} or not is_in_own_namespace(process.pid):
             continue
         program = ""
         with contextlib.suppress(OSError):

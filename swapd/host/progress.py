@@ -31,6 +31,11 @@ class ProgressFile:
         self._site = site
         self._shown: tuple[str, Stage] | None = None
         self._shown_at = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """The next deployment is about to begin."""
+        self._begun = time.time()
 
     def show(self, file_name: str, stage: Stage, fraction: float | None, release: str) -> None:
         """Says it, unless much the same was said just now."""
@@ -38,7 +43,7 @@ class ProgressFile:
         if self._shown == (file_name, stage) and present - self._shown_at < INTERVAL:
             return
         self._shown, self._shown_at = (file_name, stage), present
-        progress = Progress(self._site, os.getpid(), file_name, stage, release, fraction)
+        progress = Progress(self._site, os.getpid(), self._begun, file_name, stage, release, fraction)
         with contextlib.suppress(OSError):
             _replace(self._path, json.dumps(progress.document()).encode())
 

@@ -173,6 +173,8 @@ def _format(unit: str, files: Iterable[Path], command: Sequence[str], directory:
             "NotifyAccess=none",
             "WatchdogSec=0",
             "Restart=no",
+            "RestartForceExitStatus=",
+            "SuccessExitStatus=",
             "RemainAfterExit=no",
             "KillMode=control-group",
             f"TimeoutStartSec={RUN_PATIENCE}",

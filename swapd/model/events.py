@@ -106,10 +106,18 @@ def reloaded(sites: Sequence[SiteName]) -> Event:
 
 
 def configuration_refused(issues: Sequence[ConfigurationIssue]) -> Event:
-    reasons = " | ".join(map(str, issues[:MOST_ISSUES]))
-    more = f" | and {len(issues) - MOST_ISSUES} more: swapd check lists them" if len(issues) > MOST_ISSUES else ""
-    message = f"the new configuration was refused, the one before it stays in force: {reasons}{more}"
+    message = f"the new configuration was refused, the one before it stays in force: {_list_issues(issues)}"
     return Event(MessageId.CONFIGURATION_REFUSED, ERROR, message)
+
+
+def configuration_unusable(issues: Sequence[ConfigurationIssue]) -> Event:
+    message = f"swapd does not start with this configuration: {_list_issues(issues)}"
+    return Event(MessageId.CONFIGURATION_UNUSABLE, ERROR, message)
+
+
+def _list_issues(issues: Sequence[ConfigurationIssue]) -> str:
+    more = [f"and {len(issues) - MOST_ISSUES} more: swapd check lists them"] if len(issues) > MOST_ISSUES else []
+    return " | ".join([*map(str, issues[:MOST_ISSUES]), *more])
 
 
 def deployment_started(deployment: Deployment) -> Event:

@@ -19,6 +19,8 @@ class MessageId(StrEnum):
     RELOADED = "39b2cbf03e7844adb36ce3ff83c9ec5f"
     CONFIGURATION_REFUSED = "6163c50b194c4f9ea3cc6d6975a46e43"
 
+    CONFIGURATION_UNUSABLE = "e22ead27fe664d10823fdda5473254e1"
+
     # A deployment: one start record and exactly one outcome record. All carry SWAPD_SITE and SWAPD_DEPLOYMENT;
     # live, unchanged and rolled back carry SWAPD_RELEASE too.
     DEPLOYMENT_STARTED = "ac7ca862b6464d9fb8487a15969c9d82"

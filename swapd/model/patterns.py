@@ -1,4 +1,4 @@
-"""How sites and releases may be called; apart from their values, for who has no time to load those."""
+"""How things may be called; apart from their values, for who has no time to load those."""
 
 from __future__ import annotations
 
@@ -14,3 +14,4 @@ DROPPED = re.compile(
     rf"({RELEASE_NAME.pattern}\.(?:tar|tar\.gz|tgz|tar\.zst|tar\.xz|tar\.bz2))"
     r"(?:\.(?:sha256|sig|sha256\.sig|pending|live|unchanged|rejected|failed|rolled-back))?"
 )
+REF = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/+@-]*")  # of git, which allows more: what no shell takes for its own

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swapd.model.record import Recorded
+from swapd.model.record import Deployment, Recorded
 from swapd.model.release import SiteName, Stage
 
 
@@ -14,7 +14,12 @@ class Progress(Recorded):
 
     site: SiteName
     pid: int  # of whoever says so: the daemon, or a command
+    begun: float  # seconds since the epoch: before whatever is recorded of this deployment
     file_name: str  # as records have it
     stage: Stage
     release: str = ""  # empty before it is known
     fraction: float | None = None  # 0 to 1; None where it cannot be told
+
+    def is_of(self, deployment: Deployment) -> bool:
+        """Whether it is said of this deployment; it is for a moment longer than that goes on."""
+        return deployment.file_name == self.file_name and deployment.started.timestamp() >= self.begun

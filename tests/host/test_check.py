@@ -46,6 +46,14 @@ def setting(
     return Case(name, f"printf '{text}\\n' > {OURS}", finds, f"rm {OURS}", site, lacking)
 
 
+def measured(directory: str, then: str) -> str:
+    """Metrics are asked for in that directory."""
+    table = f'\\n[metrics]\\ntextfile = "{directory}/swapd.prom"\\n'
+    return f"cp /etc/swapd/swapd.toml /root/; printf '{table}' >> /etc/swapd/swapd.toml; systemctl reload swapd; {then}"
+
+
+PROM = "/var/spool/swapd/swapd.prom"
+NOT_MEASURED = "mv /root/swapd.toml /etc/swapd/; systemctl reload swapd"
 CASES = [
     Case("masked", "systemctl mask --now swapd", ("unit-masked",), warnings=("reception is disabled",)),
     Case(
@@ -64,6 +72,22 @@ CASES = [
         warnings=("keeep", "Failed with result", "Failed to start swapd.service"),
     ),
     Case("nobody answers who uses what", "systemctl stop swapd-users.socket", ("users-unseen",)),
+    Case(
+        "metrics that nobody writes any more",
+        measured(
+            "/var/spool/swapd",
+            f"until [ -e {PROM} ]; do sleep 0.02; done; touch -d '1 hour ago' {PROM}",
+        ),
+        ("metrics-stale",),
+        NOT_MEASURED,
+    ),
+    Case(
+        "metrics on a disk that is read-only",
+        "mkdir /srv/closed; mount -t tmpfs -o ro tmpfs /srv/closed; " + measured("/srv/closed", "true"),
+        ("metrics-read-only",),
+        f"{NOT_MEASURED}; umount /srv/closed",
+        warnings=("no metrics",),
+    ),
     Case("edited and not reloaded", "touch /etc/swapd/sites/shop.toml", ("configuration-not-in-force",)),
     setting("changed and not restarted", "Nice=-9", finds=("unit-not-restarted",)),
     Case("no drop-in", f"rm {DROP_INS}/site-shop.conf", ("sandbox-read-only",), site="shop"),
@@ -115,6 +139,7 @@ def shop(web: WebHost, tmp_path_factory: pytest.TempPathFactory) -> Site:
 def test_a_healthy_host_gets_one_line(web: WebHost, shop: Site) -> None:
     del shop
     assert web.run("swapd", "check") == HEALTHY
+    assert "swapdcheck" not in web.run("journalctl", "--no-pager"), "nobody who reads the journal is bothered"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -20,6 +20,7 @@ from tests.host.machine import Host, booted, sweep, wait_until
 from tests.host.package import dependencies
 from tests.host.pages import PHP, use_php
 from tests.host.roots import debian_root
+from tests.host.visitors import fetch
 from tests.host.ways import UPLOADER
 from tests.host.webhost import PACKAGES, WebHost
 
@@ -129,6 +130,11 @@ CASES = {
         is_link=True,
         expected={"document-root-not-resolved": "warning"},
     ),
+    "half": Case(
+        nginx=PHP_LOCATION.format(pool="www", more="fastcgi_param SCRIPT_FILENAME $request_filename;"),
+        is_link=True,
+        expected={"document-root-not-resolved": "warning"},
+    ),
     "crowded": Case(
         nginx=PHP_LOCATION.format(pool="www", more=RESOLVED), is_link=True, expected={"opcache-small": "warning"}
     ),
@@ -161,6 +167,12 @@ CASES = {
         config=pausing_with(max="10s"),
         expected={"keepalive-too-short": "warning", "read-timeout-too-short": "warning"},
     ),
+    "proxy": Case(
+        nginx="keepalive_timeout 4s;",
+        config=pausing_with(unit="", processes=["nginx"], max="4s"),
+        expected={"keepalive-too-short": "warning"},
+    ),
+    "children": Case(httpd="", config=pausing_with(user="www-data"), expected={"master-left-out": "warning"}),
     "ended": Case(
         httpd="",
         config=pausing_with(unit="", processes=["php-fpm8.2"], max="2s"),
@@ -221,6 +233,7 @@ def add_site(host: Host, name: str, case: Case) -> None:
     if case.inner_link >= 0:
         shared = host.path(f"/srv/{name}/uploads")
         shared.mkdir()
+        (shared / "file.txt").write_text(name)
         os.chown(shared, case.inner_link, case.inner_link)
         (tree / "uploads").symlink_to(f"/srv/{name}/uploads")
     at = case.root.format(live=live)
@@ -320,6 +333,17 @@ def test_what_there_is_to_know_is_told_to_who_wants_to(told: dict[str, dict[str,
     assert facts["opcache-looks"]["opcache.revalidate_freq"] == "2"
     assert told["link"]["realpath-remembered"]["facts"]["realpath_cache_ttl"] == "120"
     assert "opcache-room" not in told["crowded"]
+
+
+@pytest.mark.usefixtures("told")
+def test_visitors_get_what_check_says(web: WebHost) -> None:
+    """A finding about links is a 403, and without one there is none."""
+    about_links = {"links-refused", "link-owner-differs"}
+    for name, case in CASES.items():
+        if case.httpd is not None and (case.is_link or case.inner_link >= 0):
+            path = "uploads/file.txt" if case.inner_link >= 0 else "index.html"
+            status = fetch(web.host, f"{name}.test", path).status
+            assert (status == 403) == bool(about_links & case.expected.keys()), (name, status)
 
 
 def test_each_finding_says_why_and_what_to_do(broken: dict[str, dict[str, Any]]) -> None:

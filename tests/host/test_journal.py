@@ -137,6 +137,27 @@ def test_journalctl_explains_what_became_of_each_deployment(web: WebHost, expect
     web.run("rm", "/etc/swapd/sites/blog.toml")
 
 
+def test_a_start_that_is_refused_says_why_where_one_looks(web: WebHost, shop: Site, expected: Expected) -> None:
+    for message in ("Failed with result 'exit-code'", "Failed to start swapd.service"):
+        expected.warning(MESSAGE=message)
+    expected.warning(MESSAGE="swapd does not start with this configuration: ", PRIORITY="3")
+    file = web.host.path(f"/etc/swapd/sites/{shop.name}.toml")
+    good = file.read_text()
+    file.write_text(f"keeep = 3\n{good}")
+    mark = journal.mark(web.host)
+    try:
+        web.host.run("systemctl", "restart", "swapd", check=False)
+        assert (web.unit("ActiveState"), web.unit("ExecMainStatus")) == ("failed", "78")
+    finally:
+        file.write_text(good)
+        web.run("systemctl", "start", "swapd")
+    (record,) = [item for item in own(web, mark) if item["PRIORITY"] == "3"]
+    assert f"/etc/swapd/sites/{shop.name}.toml:1: keeep: " in record["MESSAGE"]
+    shown = web.run("journalctl", "-x", "--no-pager", "--priority=err", "--lines=1", "--identifier=swapd")
+    assert "Still safe: the web server goes on serving what is live" in shown
+    assert "`systemctl start swapd`" in shown
+
+
 @contextlib.contextmanager
 def stopped_journal(web: WebHost) -> Iterator[None]:
     """journald is stopped, and its native socket takes nothing more."""

@@ -39,7 +39,7 @@ TEXTS = {
     "toml": '"""\noutcome = "live"\n#',
     "long": "x\x1b[31m" * 700,
 }
-SGR = re.compile(r"\x1b\[[0-9;]*m")  # colours, which are ours
+HOSTILE = TEXTS["clear"] + "\u202e"
 # What rich and a terminal add: the cursor hidden and shown, a line begun again and cleared.
 OWN = re.compile(r"\x1b\[(\?25[lh]|[0-9]*[AK]|[0-9;]*m)|\r")
 
@@ -65,8 +65,8 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What is dropped, by its name."""
     directory = tmp_path_factory.mktemp("uploads")
     good = write_tarball(directory / "good.tar", site_content("good"))
-    mallory = Key(directory / "mallory")
-    found: dict[str, bytes] = {}
+    mallory = Key(directory / f"mallory{HOSTILE}")
+    found = {"allowed_signers": mallory.line(HOSTILE).encode()}  # which is not dropped
     for key, text in TEXTS.items():
         raw = os.fsencode(text)
         found[named(text, ".tar")] = b"no tarball"
@@ -77,10 +77,15 @@ def uploads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         found[f"target-{key}.tar"] = tar(pax((b"linkpath", b"/etc/" + member)), symlink(b"x", b"y"))
         found[named(f"rollback@{text}", "")] = raw
     found["rollback"] = os.fsencode(TEXTS["newline"])
-    # ssh-keygen takes any namespace, and any comment of a key.
-    signed = write_tarball(directory / "signed.tar", site_content("signed"))
-    found["signed.tar.sig"] = mallory.sign_file(signed, TEXTS["clear"]).read_bytes()
-    found["signed.tar"] = signed.read_bytes()
+    # ssh-keygen takes any namespace, any name of a certificate, and any principal.
+    for name, key, namespace in (
+        ("namespace", mallory, TEXTS["clear"]),
+        ("certified", mallory.certified(Key(directory / "authority"), "nobody"), "swapd"),
+        ("principal", mallory, "swapd"),
+    ):
+        tarball = write_tarball(directory / f"signed-{name}.tar", site_content(name))
+        found[f"{tarball.name}.sig"] = key.sign_file(tarball, namespace).read_bytes()
+        found[tarball.name] = tarball.read_bytes()
     return found
 
 
@@ -90,14 +95,15 @@ def fed(tmp_path_factory: pytest.TempPathFactory, uploads: dict[str, bytes]) -> 
     scratch = Scratch(tmp_path_factory.mktemp("fed") / "root")
     scratch.add_site()
     signers = scratch.root / "allowed_signers"
-    signers.write_text("")
+    signers.write_text(uploads["allowed_signers"].decode())
     guarded = scratch.add_site("guarded", verify={"require": "signature", "allowed_signers": str(signers)})
     daemon = scratch.start_daemon()
-    for name, content in uploads.items():
-        directory = guarded if name.startswith("signed.") else scratch.incoming
+    dropped = {name: content for name, content in uploads.items() if name != "allowed_signers"}
+    for name, content in dropped.items():
+        directory = guarded if name.startswith("signed-") else scratch.incoming
         (directory / f".{name[:100]}.upload").write_bytes(content)
         (directory / f".{name[:100]}.upload").rename(directory / name)
-    asking = [name for name in uploads if not name.endswith((".sha256", ".sig"))]
+    asking = [name for name in dropped if not name.endswith((".sha256", ".sig"))]
 
     def answered() -> bool:
         there = {os.path.splitext(name)[0] for name in [*scratch.markers(), *scratch.markers("guarded")]}
@@ -147,6 +153,13 @@ def test_markers_have_the_names_of_their_uploads_and_say_one_thing(fed: Scratch,
             assert len(marker[key]) < 5000
 
 
+def test_who_signed_is_shown_and_obeyed_by_no_terminal(fed: Scratch) -> None:
+    signed = fed.markers("guarded")
+    assert signed["signed-principal.tar.live"]["signer"] == r"\x1b[2J\x1b[H\x1b]0;owned\x07\u202e"
+    assert signed["signed-namespace.tar.rejected"]["problem"] == "wrong-namespace"
+    assert r"certified of mallory\x1b[2J" in signed["signed-certified.tar.rejected"]["reason"]
+
+
 def test_the_log_and_the_records_of_it_are_single_lines(fed: Scratch) -> None:
     for line in fed.daemon.log().splitlines():
         assert re.match(r"\d\d:\d\d:\d\d (info|notice|warning|error) ", line), line
@@ -175,8 +188,7 @@ def test_what_commands_tell_of_it(fed: Scratch, verb: str) -> None:
     assert_tame(shown, f"{verb} on a terminal")
     assert "evil.invalid\x1b" not in shown
     document = fed.run(verb, "--json").stdout
-    assert document.isascii()
-    assert "\x1b" not in document
+    assert all(line.isprintable() for line in document.splitlines())
     json.loads(document)
 
 

@@ -75,6 +75,33 @@ def test_no_color(shop: Scratch, arguments: list[str]) -> None:
     assert "\x1b" not in plain(shown)
 
 
+@pytest.fixture
+def open_releases(shop: Scratch) -> Iterator[str]:
+    """A fault, which is found; the command that mends it."""
+    mode = shop.releases().stat().st_mode
+    shop.releases().chmod(0o777)
+    yield f"chmod o-w {shop.releases()}"
+    shop.releases().chmod(mode)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_findings_fit_the_terminal_and_commands_are_whole(shop: Scratch, open_releases: str, columns: int) -> None:
+    shown = look(shop, "check", columns=columns)
+    assert "\x1b[33m" in shown, "yellow, for a warning"
+    *lines, _ = plain(shown).splitlines()
+    assert f"        {open_releases}" in lines
+    # A path is never broken.
+    assert all(len(line) <= columns for line in lines if " " in line.strip() and open_releases not in line)
+    assert "every user of this host can change what visitors get (world-writable)" in " ".join(" ".join(lines).split())
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("PYTHONIOENCODING", "ascii")])
+def test_findings_on_terminals_that_lack_something(shop: Scratch, open_releases: str, name: str, value: str) -> None:
+    shown = look(shop, "check", "-v", columns=80, **{name: value})
+    assert f"        {open_releases}" in plain(shown).splitlines()
+    assert ("\x1b" in shown) is (name == "PYTHONIOENCODING")
+
+
 def test_a_pipe_has_whole_lines_and_no_escapes(shop: Scratch) -> None:
     for arguments in (["status"], ["history", "-v"]):
         piped = shop.run(*arguments, COLUMNS="40", FORCE_COLOR="1").stdout

@@ -7,11 +7,11 @@ import os
 import pty
 import re
 import select
-import signal
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from tests.support.waiting import PATIENCE, wait_until
+from tests.support.waiting import PATIENCE
 
 TAB = "\t"
 ALL = "\x1b*"  # every completion there is, into the line
@@ -57,25 +57,31 @@ class Typist:
 @contextlib.contextmanager
 def typing(command: Sequence[str], preparation: str, environment: Mapping[str, str]) -> Iterator[Typist]:
     """An interactive shell that has run the preparation."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        try:
-            os.execvpe(command[0], list(command), {**environment, "TERM": "dumb"})  # noqa: S606 - it is the shell
-        finally:
-            os._exit(127)
+    controller, terminal = pty.openpty()
     try:
-        typist = Typist(terminal)
+        # setsid: a shell wants a terminal of its own, for its job control.
+        shell = subprocess.Popen(
+            ["setsid", "--ctty", *command],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            env={**environment, "TERM": "dumb"},
+        )
+    finally:
+        os.close(terminal)
+    try:
+        typist = Typist(controller)
         # At the prompt the terminal is the shell's; before it, it would take some of the keys for itself.
         typist.type(f"{preparation}\nstty columns 500; echo ready-$((41 + 1))\n", r"ready-42\r?\n[^\n]*> ")
         yield typist
     finally:
         # It ends by itself, and so does what has become of it in another process namespace, which no kill would reach.
-        os.write(terminal, f"{CLEAR}exit\n".encode())
+        os.write(controller, f"{CLEAR}exit\n".encode())
         try:
-            wait_until(lambda: os.waitpid(pid, os.WNOHANG)[0], "the shell has ended")
-        except BaseException:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            shell.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            shell.kill()
+            shell.wait()
             raise
         finally:
-            os.close(terminal)
+            os.close(controller)

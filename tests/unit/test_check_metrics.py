@@ -10,6 +10,7 @@ from swapd.checks import find
 from swapd.host.configuration import read_metrics_file, read_sites
 from swapd.model.errors import ConfigurationError
 from swapd.model.layout import Layout
+from tests.support.mounts import fuse
 
 
 @pytest.fixture
@@ -35,6 +36,13 @@ def test_a_directory_that_is_not_there_is_found(layout: Layout) -> None:
     assert problems(layout) == ["metrics-no-directory"]
     (layout.root / "exporter").mkdir()
     assert problems(layout) == []
+
+
+@pytest.mark.root
+def test_a_directory_that_another_program_answers_for_is_found(layout: Layout) -> None:
+    with fuse(layout.root / "far", 0) as far:
+        ask(layout, f"{far}/swapd.prom")
+        assert problems(layout) == ["metrics-remote"]
 
 
 @pytest.mark.parametrize("file", ["swapd.prom", "/srv/swapd.txt", "/srv/.prom", "/srv/../swapd.prom"])

@@ -90,6 +90,11 @@ def test_the_last_line_has_the_counts(site: Site, findings: list[Finding], said:
         (OSError(5, "Input/output error", "/srv/disk"), "check-broken-off", Severity.WARNING),
         (Failed("no-answer", "it does not answer"), "check-broken-off", Severity.WARNING),
         (subprocess.TimeoutExpired(["systemctl"], 10), "check-broken-off", Severity.WARNING),
+        (
+            subprocess.CalledProcessError(1, "systemctl", stderr="it is not there\n"),
+            "check-broken-off",
+            Severity.WARNING,
+        ),
         (PermissionError(13, "Permission denied", "/srv/site"), *DENIED),
     ],
 )
@@ -115,3 +120,4 @@ def test_a_check_that_breaks_off_hides_no_other(
     assert (of_host.site, of_site.site) == (None, "shop")
     assert {of_host.severity, of_site.severity} == {severity}
     assert "find_host" in of_host.what
+    assert str(getattr(error, "stderr", None) or "").strip() in of_host.why

@@ -13,6 +13,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -362,10 +363,49 @@ class TestStatusAndHistory:
         assert [item["id"] for item in found] == ["three", "two", "one"]
         assert found[1]["pause"]["duration_usec"] == 1700
 
+    @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+    def test_a_chart_of_the_pauses(self, layout: Layout, encoding: str) -> None:
+        """In the order in which they were, and as high as they were long; of what did not pause there is none."""
+        configure(layout)
+        records.make_state_directories(layout, SHOP)
+        for number, milliseconds in enumerate((1, 2, 4, 0, 8)):
+            pause = PauseCost(milliseconds * 1000, 5) if milliseconds else None
+            started = now() - timedelta(minutes=10 - number)
+            deployment = Deployment(
+                DeploymentId(str(number)), SHOP, Outcome.LIVE, started, ended=started, release=RELEASE, pause=pause
+            )
+            records.write_deployment(layout, deployment)
+        command_line = [sys.executable, "-m", "swapd", "--root", layout.root, "history"]
+        variables = environment(PYTHONIOENCODING=encoding)
+        done = subprocess.run(
+            command_line, capture_output=True, text=True, env=variables, check=True, encoding=encoding
+        )
+        bars = "▂▃▅█" if encoding == "utf-8" else ".:=#"
+        assert f"  paused     {bars}  1 ms to 8 ms\n" in done.stdout
+
     def test_strange_text_never_reaches_a_terminal(self, run: Run, deployed: Layout) -> None:
         (deployed.spool / "shop/\x1b[2J\n.tar").touch()
         assert "\x1b[2J" not in run("status").out
         assert "\\x1b[2J\\n.tar" in run("status").out
+
+    @pytest.mark.usefixtures("deployed")
+    def test_nor_does_a_strange_reason(self, run: Run, layout: Layout) -> None:
+        strange = Deployment(
+            DeploymentId("four"),
+            SHOP,
+            Outcome.REJECTED,
+            now(),
+            ended=now(),
+            file_name="x.tar",
+            reason="because\x1b[2J",
+            hint="so\u202e",
+            signer="who\x07",
+        )
+        records.write_deployment(layout, strange)
+        shown = run("status").out + run("history", "-v").out + run("follow", "shop", "x.tar").err
+        assert not set(shown) & set("\x1b\u202e\x07")
+        for text in (r"because\x1b[2J", r"so\u202e", r"who\x07"):
+            assert text in shown
 
     def test_a_state_that_nobody_understands(self, run: Run, deployed: Layout) -> None:
         deployed.site_record("shop").write_text("half a rec")

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -125,6 +126,17 @@ class TestAnswers:
         layout.site_file("shop").write_text('incoming = "/nonexistent"')
         assert not ask("follow", "shop", "")
 
+    def test_what_git_has(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert list(ask("pack", "--git", "")) == ["HEAD"]
+        git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.invalid"]
+        subprocess.run([*git, "init", "-q", "-b", "main"], check=True)
+        subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+        for name in ("v1.4", "$(touch,pwned)", "a;b"):
+            subprocess.run([*git, "tag", name], check=True)
+        assert set(ask("pack", "--git", "")) == {"main", "v1.4", "HEAD"}
+        assert list(ask("pack", "--git=v")) == ["--git=v1.4"]
+
     def test_what_the_shell_knows_best(self, ask: Ask) -> None:
         assert list(ask("deploy", "shop", "")) == [":tarball"]
         assert list(ask("init", "x", "--group", "")) == [":group"]
@@ -190,7 +202,12 @@ def needs(program: str) -> pytest.MarkDecorator:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where somebody types: a directory with tarballs, and ``swapd`` in the PATH."""
     place = tmp_path_factory.mktemp("shells")
-    lay_out(place / "root")
+    layout = lay_out(place / "root")
+    state = tomllib.loads(layout.site_record(SHOP).read_text())
+    state["previous"] += HOSTILE
+    layout.site_record(SHOP).write_text(tomli_w.dumps(state))
+    for name in filter(None, HOSTILE):
+        (layout.sites / f"{name}.toml").touch()
     (place / "bin").mkdir()
     (place / "bin/swapd").write_text(f'#!/bin/sh\nexec {sys.executable} -m swapd "$@"\n')
     (place / "bin/swapd").chmod(0o755)
@@ -243,9 +260,11 @@ def test_tab_in_a_real_shell(typist: Typist, line: str, becomes: str) -> None:
     assert typist.complete(line) == becomes
 
 
-def test_every_release_in_the_order_in_which_they_were_live(typist: Typist) -> None:
+def test_every_name_that_is_one_in_its_order_and_none_that_a_shell_would_run(typist: Typist, place: Path) -> None:
     begun = "swapd --root ../root rollback shop "
     assert typist.complete(begun, ALL) == f"{begun}{BEFORE} {BAD} {OLD}"
+    assert typist.complete("swapd --root ../root status ", ALL) == "swapd --root ../root status blog shop"
+    assert not list(place.rglob("pwned"))
 
 
 @needs("fish")

@@ -63,6 +63,7 @@ def test_conditions_about_modules(tmp_path: Path, condition: str, is_met: bool) 
         ("Options FollowSymLinks", "Options -FollowSymLinks", Links.FOLLOWED, Links.REFUSED),
         ("Options All", "Options Indexes", Links.FOLLOWED, Links.REFUSED),
         ("Options Indexes", "Options FollowSymLinks", Links.REFUSED, Links.FOLLOWED),
+        ('Options ""', "Options", Links.FOLLOWED, Links.FOLLOWED),
         ("AllowOverride None", "AllowOverride None", Links.FOLLOWED, Links.FOLLOWED),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swapd.host.nginx import Place, find_places, find_upstreams, parse_dump
+from swapd.host.nginx import Place, find_places, find_upstreams, parse_dump, parse_time
 
 DUMP = r"""# configuration file /etc/nginx/nginx.conf:
 user www-data;
@@ -121,3 +121,11 @@ def test_files_that_include_each_other_come_to_an_end() -> None:
 def test_what_is_no_dump_is_told_from_one(text: str) -> None:
     with pytest.raises(ValueError, match="no configuration file"):
         parse_dump(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("75", 75), ("75s", 75), ("1m30s", 90), ("1m 30s", 90), ("500ms", 0.5), ("2h", 7200), ("x", None), ("", None)],
+)
+def test_times_as_nginx_reads_them(text: str, seconds: float | None) -> None:
+    assert parse_time(text) == seconds

@@ -101,6 +101,13 @@ def test_each_packaging_installs_the_dashboard(path: str) -> None:
     assert "packaging/grafana/swapd.json " in read(path)
 
 
+@pytest.mark.parametrize("path", ["packaging/debian/swapd.install", "packaging/rpm/swapd.spec", "packaging/install"])
+@pytest.mark.parametrize("file", ["grafana/swapd.json", "schema.json"])
+def test_each_packaging_installs_what_other_programs_read(path: str, file: str) -> None:
+    assert f"packaging/{file} " in read(path)
+    assert f"/usr/share/swapd/{file}" in read("packaging/man/swapd.8")
+
+
 def test_tmpfiles_and_unit_make_the_directories_of_the_layout() -> None:
     layout = Layout()
     wanted = {layout.configuration, layout.sites, layout.spool, layout.state, layout.run}

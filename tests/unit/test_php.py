@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from swapd.host.php import Pool, Settings, parse_info, read_pools
+from swapd.host.php import Pool, Settings, find_pools, parse_info, read_pools
+from tests.support.waiting import wait_until
 
 INFO = """\
 phpinfo()
@@ -95,3 +97,21 @@ def test_a_pool_is_known_by_its_address(listen: str, address: str, is_it: bool) 
 def test_a_pool_is_known_by_another_path_to_its_socket(tmp_path: Path) -> None:
     (tmp_path / "var").symlink_to("run")
     assert Pool("www", "www.conf", f"{tmp_path}/run/www.sock").listens_at(f"{tmp_path}/var/www.sock")
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("user", "count"), [("0", 1), ("54321", 0)])
+def test_only_roots_own_php_fpm_is_asked(tmp_path: Path, user: str, count: int) -> None:
+    """Its program is run by root: anybody may have a process of this title."""
+    configuration = tmp_path / "php-fpm.conf"
+    configuration.write_text("[www]\nlisten = 9000\n")
+    title = f"php-fpm: master process ({configuration})"
+    command = ["setpriv", f"--reuid={user}", "--clear-groups", "bash", "-c", 'exec -a "$0" sleep 60', title]
+    with subprocess.Popen(command) as process:
+        try:
+            line = Path(f"/proc/{process.pid}/cmdline")
+            wait_until(lambda: line.read_bytes().startswith(title.encode()), "its title")
+            found = [pool for pool in find_pools() if pool.file == str(configuration)]
+        finally:
+            process.kill()
+    assert [(pool.name, Path(pool.program).name) for pool in found] == [("www", "sleep")] * count
