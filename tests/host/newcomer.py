@@ -316,6 +316,7 @@ STEPS: dict[str, Step | Sequence[Step] | LeftOut] = {
     "journalctl -u swapd": Step(Who.ROOT),
     "journalctl -u swapd -p warning -x": Step(Who.ROOT),
     "journalctl -u swapd SWAPD_DEPLOYMENT=ID": Step(Who.ROOT, shows="is live"),
+    "ssh deploy@web swapd follow shop": Step(Who.AUTHOR, lambda reader: reader.release("shop-50"), shows="shop-50@"),
     "sha256sum *.tar.gz > SHA256SUMS": Step(Who.AUTHOR),
     "swapd check -v": Step(Who.ROOT),
     "sudo swapd init": Step(Who.ROOT, status=2),
