@@ -41,7 +41,7 @@ class Paper:
     def line(self, text: str, style: str = "", indent: int = 0, label: str = "") -> None:
         """A text, whose further lines, where it has to be broken, are indented. The label stands in the indentation."""
         begin = f"{label:<{indent}}" if label else ""
-        for number, part in enumerate(self._break(printable(text, LIMIT), indent)):
+        for number, part in enumerate(self._break(_spell(text), indent)):
             self._print([(begin if number == 0 else " " * indent, ""), (part, style)])
 
     def entry(self, label: str, text: str, style: str = "") -> None:
@@ -50,7 +50,7 @@ class Paper:
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> bool:
         """Aligned columns, but for those that are empty; not printed, and False, where the terminal is too narrow."""
-        safe = [[(printable(text, LIMIT), style) for text, style in row] for row in rows]
+        safe = [[(_spell(text), style) for text, style in row] for row in rows]
         used = [number for number in range(len(headings)) if any(row[number][0] for row in safe)]
         lines = [[(headings[number], "bold") for number in used], *([row[number] for number in used] for row in safe)]
         widths = [max(self._measure(line[number][0]) for line in lines) for number in range(len(used))]
@@ -67,7 +67,7 @@ class Paper:
         """The same cells one after the other, for a narrow terminal; broken between them where that is possible."""
         row: list[Cell] = []
         begin = " " * indent
-        for text, style in ((printable(text, LIMIT), style) for text, style in cells if text):
+        for text, style in ((_spell(text), style) for text, style in cells if text):
             if row and self.width and self._length(row) + self._measure(text) + indent > self.width:
                 self._print([(begin, ""), *row[:-1]])
                 row = []
@@ -108,6 +108,12 @@ class Paper:
         from rich.text import Text
 
         self._console.print(Text.assemble(*cells), soft_wrap=True)
+
+
+def _spell(text: str) -> str:
+    """The text, fit for any terminal; what we have in it ourselves that not every one has is written otherwise."""
+    safe = printable(text, LIMIT)
+    return safe if safe.isascii() or _can_encode(safe) else safe.replace("µs", "us").replace("…", "...")
 
 
 def _can_encode(text: str) -> bool:

@@ -163,8 +163,10 @@ def test_a_chart_of_durations(shop: Scratch) -> None:
 
 
 def test_a_terminal_without_unicode(shop: Scratch) -> None:
-    shown = look(shop, "history", columns=80, PYTHONIOENCODING="ascii")
+    shown = look(shop, "history", "-v", columns=80, PYTHONIOENCODING="ascii")
     assert shown.isascii()
+    assert "claim" in shown
+    assert r"\xb5" not in shown, "a microsecond is us"
     assert re.search(rf"  took +[{re.escape(ASCII_BLOCKS)}]{{3}}  ", plain(shown))
 
 
