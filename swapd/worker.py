@@ -25,7 +25,7 @@ from swapd.host.eventlog import EventLog
 from swapd.host.files import locked
 from swapd.model.config import Site
 from swapd.model.control import is_control
-from swapd.model.errors import Busy, Failed, NotComplete
+from swapd.model.errors import Busy, ExitStatus, Failed, NotComplete
 from swapd.model.events import degraded
 from swapd.model.layout import Layout
 from swapd.model.release import Fingerprint, Sidecar, SidecarKind, Stage, Upload, printable
@@ -99,6 +99,8 @@ class Worker:
             lock = self._context.layout.site_lock(self._site.name)
             with locked(lock, f"a deployment of {self._site.name}", LOCK_PATIENCE, self._context.is_cancelled):
                 recover(self._site, self._context)
+        except NotComplete:  # said already: a release is live, and that cannot be written down yet
+            raise SystemExit(ExitStatus.FAILED) from None  # another one tries again a little later
         except (Failed, Busy, OSError) as error:
             self._emit(degraded(str(error), self._site.name))
 

@@ -240,8 +240,10 @@ def _judge_looks(site: Site, use: Use, layout: Layout) -> Found:
             site.name,
             Severity.INFO,
             "opcache-looks",
-            f"visitors may get code of the release before for up to {seconds} s after a swap",
-            f"the OPcache of {settings.sapi} looks at its files every {seconds} s (opcache.revalidate_freq)",
+            f"visitors may get code of the release before for up to {seconds} s after a swap"
+            if seconds
+            else "the OPcache takes up a release's code at once",
+            f"that of {settings.sapi} looks at a file again when that is {seconds} s ago (opcache.revalidate_freq)",
             facts=facts,
         )
 

@@ -21,7 +21,10 @@ from swapd.model.findings import AS_ROOT, Finding, Severity
 from swapd.model.layout import Layout
 
 Found = Iterator[Finding]
-_PLACEHOLDERS = ("$", "%")  # of macros, of mod_vhost_alias, of nginx's variables
+ROUTED = "%{env:SWAPD_TREE}"
+_PLACEHOLDERS = ("$", "%")  # of macros, of httpd's and of nginx's variables
+# What serves directories that are named nowhere.
+_PATTERNS = {"userdir", "virtualdocumentroot", "virtualdocumentrootip", "aliasmatch", "scriptaliasmatch", "use"}
 
 
 def find_broken(sites: Sequence[Site], layout: Layout) -> Found:
@@ -58,14 +61,19 @@ def find_serving(site: Site, layout: Layout) -> Found:
     if not layout.is_host:
         return
     directives, places = seen.directives(layout), list(find_places(seen.nginx(layout)))
-    roots = [(root, "the web server's configuration") for _, root in find_roots(directives)]
+    # A route of ours says nothing of other sites, and of its own more than this: checks/routing.py.
+    roots = [(root, "the web server's configuration") for _, root in find_roots(directives) if ROUTED not in root]
     roots += [(place.directory, _where(place)) for place in places if place.directory]
     if not roots:
         return
     fixed = list(_find_fixed(site, dict(roots)))
     yield from fixed
     texts = [argument for item in directives for argument in item.arguments]
-    is_unknown = any(mark in root for root, _ in roots for mark in _PLACEHOLDERS) or seen.is_nginx_silent()
+    is_unknown = (
+        any(mark in root for root, _ in roots for mark in _PLACEHOLDERS)
+        or any(item.name in _PATTERNS for item in directives)
+        or seen.is_nginx_silent()
+    )
     is_named = any(_names(text, site.live) for text in (*texts, *(place.directory for place in places)))
     is_served = any(is_by(root, site.live) or site.live.is_relative_to(root) for root, _ in roots)
     if not (fixed or is_unknown or is_named or is_served) and Strategy.PINNED not in seen.strategies(site):

@@ -48,6 +48,7 @@ class Reader:
 
     web: WebHost
     ids: dict[str, str] = field(default_factory=dict)  # of releases, by their names
+    deployment: str = ""  # the last one's id
 
     @property
     def host(self) -> Host:
@@ -58,7 +59,8 @@ class Reader:
         return Site(self.web, "shop", LIVE)
 
     def type(self, command: str, who: Who, *, check: bool = True) -> str:
-        """What the command prints. The release ids of the README are those of this host."""
+        """What the command prints. The ids of the README are those of this host."""
+        command = command.replace("SWAPD_DEPLOYMENT=ID", f"SWAPD_DEPLOYMENT={self.deployment}")
         for name, release in self.ids.items():
             command = command.replace(f"{name}@9f86d081884c", release)
         match who:
@@ -82,7 +84,7 @@ class Reader:
         send = f"scp -q {file_name}.sha256 {file_name} deploy@web:/var/spool/swapd/shop/"
         marker = self.shop.outcome_after(lambda: self.type(send, Who.AUTHOR), file_name)
         assert marker.outcome == "live", marker.content
-        self.ids[name] = marker["release"]
+        self.ids[name], self.deployment = marker["release"], marker["deployment"]
 
     def configure(self, text: str) -> None:
         """Puts a line before the first table of the site's configuration, or a table behind it."""
@@ -106,6 +108,7 @@ class Step:
     after: Callable[[Reader], None] = nothing
     drops: str = ""
     status: int = 0  # what it ends with
+    shows: str = ""  # what is in its output, beside what the README shows of it
     instead: tuple[str, str] = ("", "")  # what the command says, and what is typed for it
 
 
@@ -312,7 +315,8 @@ STEPS: dict[str, Step | Sequence[Step] | LeftOut] = {
     # What the text mentions
     "journalctl -u swapd": Step(Who.ROOT),
     "journalctl -u swapd -p warning -x": Step(Who.ROOT),
-    "journalctl -u swapd SWAPD_DEPLOYMENT=ID": Step(Who.ROOT),
+    "journalctl -u swapd SWAPD_DEPLOYMENT=ID": Step(Who.ROOT, shows="is live"),
+    "ssh deploy@web swapd follow shop": Step(Who.AUTHOR, lambda reader: reader.release("shop-50"), shows="shop-50@"),
     "sha256sum *.tar.gz > SHA256SUMS": Step(Who.AUTHOR),
     "swapd check -v": Step(Who.ROOT),
     "sudo swapd init": Step(Who.ROOT, status=2),

@@ -69,6 +69,7 @@ def take(reader: Reader, typed: Typed, step: Step) -> None:
         said = reader.type(f"{command}\ntest $? = {step.status}", step.who)
     for line in filter(str.strip, typed.output):
         assert any(shape(line).search(real) for real in said.splitlines()), f"no line like {line!r} in:\n{said}"
+    assert step.shows in said
     step.after(reader)
 
 

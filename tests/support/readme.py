@@ -118,7 +118,7 @@ def read_inline(text: str) -> Iterator[Typed]:
         lines[block.line - 1 : block.line - 1 + len(block.lines) + 2 * fenced] = [""] * (len(block.lines) + 2 * fenced)
     prose = "\n".join(lines)
     for found in INLINE.finditer(prose):
-        command = " ".join(found[1].split())
+        command = " ".join(found[1].split()).removeprefix("&& ")
         if command.partition(" ")[0] in PROGRAMS and " " in command:
             yield Typed(command, (), prose.count("\n", 0, found.start()) + 1)
 

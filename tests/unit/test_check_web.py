@@ -9,13 +9,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from swapd.checks.pausing import find_pause
-from swapd.checks.serving import _is_on_network, find_mapping
+from swapd.checks.serving import _is_on_network, find_mapping, find_serving
 from swapd.host import records
 from swapd.host.httpd_configuration import read_directives
 from swapd.host.linux import boot_id
@@ -130,14 +130,29 @@ input()"""
     assert set(found(site_pausing(layout, httpd.name), layout)) == {"httpd"}
 
 
-def test_httpd_maps_what_another_machine_may_remove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Has this machine an Apache with the configuration that it is called with, and no nginx."""
+
+    def configure(text: str) -> None:
+        file = tmp_path / "etc/apache2/apache2.conf"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        directives = tuple(read_directives(tmp_path) or ())
+        monkeypatch.setattr("swapd.checks.seen.directives", lambda _: directives)
+
+    monkeypatch.setattr("swapd.checks.seen.nginx", lambda _: ())
+    monkeypatch.setattr("swapd.checks.seen.is_nginx_silent", lambda: False)
+    return configure
+
+
+def test_httpd_maps_what_another_machine_may_remove(
+    tmp_path: Path, configured: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On this machine there is no network filesystem to be had: only that question is answered for it."""
-    layout = Layout(Path("/"))
     site = make_site(tmp_path)
     assert not _is_on_network(site)
     monkeypatch.setattr("swapd.checks.serving._is_on_network", lambda _: True)
-    file = tmp_path / "etc/apache2/apache2.conf"
-    file.parent.mkdir(parents=True)
     root = f"DocumentRoot {site.live}\n"
     for text, named in {
         root: "EnableMMAP is on",
@@ -145,12 +160,36 @@ def test_httpd_maps_what_another_machine_may_remove(tmp_path: Path, monkeypatch:
         f"{root}EnableMMAP Off\n": "",
         "DocumentRoot /var/www/html\n": "",
     }.items():
-        file.write_text(text)
-        directives = tuple(read_directives(tmp_path) or ())
-        monkeypatch.setattr("swapd.checks.seen.directives", lambda _, read=directives: read)
-        whys = {finding.problem: finding.why for finding in find_mapping(site, layout)}
+        configured(text)
+        whys = {finding.problem: finding.why for finding in find_mapping(site, Layout())}
         assert set(whys) == ({"mapped-over-network"} if named else set())
         assert named in whys.get("mapped-over-network", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "severity"),
+    [
+        ("", Severity.WARNING),
+        ("DocumentRoot {live}-2\n", Severity.WARNING),
+        ("DocumentRoot {live}/public\n", None),
+        ("DocumentRoot {live.parent}\n", None),
+        ("Alias /shop {live}\n", None),
+        ("WSGIScriptAlias / {live}/app.wsgi\n", None),
+        ("ProxyPass / unix:{live}/run/app.sock|http://shop/\n", None),
+        ("ProxyPass / http://127.0.0.1:3000/\n", Severity.INFO),
+        ("DocumentRoot ${{SITES}}/shop\n", None),  # which only the running server knows
+        ("VirtualDocumentRoot /srv/%0\n", None),
+        ("UserDir public_html\n", None),
+        ('<Location "/">\nAlias "/srv/%{{env:SWAPD_TREE}}/"\n</Location>\n', Severity.WARNING),  # another site's route
+    ],
+)
+def test_a_live_path_that_nobody_serves(
+    tmp_path: Path, configured: Callable[[str], None], text: str, severity: Severity | None
+) -> None:
+    site = make_site(tmp_path)
+    configured("DocumentRoot /var/www/html\n" + text.format(live=site.live))
+    found = {finding.problem: finding.severity for finding in find_serving(site, Layout())}
+    assert found == ({"live-not-served": severity} if severity else {})
 
 
 class TestSurvey:

@@ -129,7 +129,20 @@ def test_a_name_that_would_write_on_the_terminal_is_shown_harmless(site: Path) -
 
 def test_names_that_mean_something_to_git_are_only_names(site: Path) -> None:
     (site / NAME).write_text("*.tmp\n")
-    odd = (":(top)a", "-n", "*", "[", "a b.html", '"quoted"', "ü.html", "back\\slash", "CON", "git~1")
+    odd = (
+        ":(top)a",
+        ":!excluded",
+        ":(glob)x",
+        "-n",
+        "*",
+        "[",
+        "a b.html",
+        '"quoted"',
+        "ü.html",
+        "back\\slash",
+        "CON",
+        "git~1",
+    )
     for name in odd:
         (site / name).touch()
         (site / f"{name}.tmp").touch()
@@ -166,8 +179,10 @@ def test_neither_the_users_nor_the_sites_own_gitignore_decides(
 ) -> None:
     excludes = tmp_path / "excludes"
     excludes.write_text("index.php\n")
-    (tmp_path / "gitconfig").write_text(f"[core]\nexcludesFile = {excludes}\nignoreCase = true\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    (tmp_path / ".gitconfig").write_text(f"[core]\nexcludesFile = {excludes}\nignoreCase = true\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL")
+    monkeypatch.setenv("GIT_LITERAL_PATHSPECS", "1")
     monkeypatch.setenv("GIT_DIR", str(repository / ".git"))  # as in a hook
     (repository / ".gitignore").write_text("app\n")
     (repository / NAME).write_text("INDEX.php\n.gitignore\n")

@@ -11,7 +11,7 @@ import pytest
 
 from swapd.host.services import control_group, find_service, is_in_service, read_watchdog
 from swapd.model.config import Pause, PauseMode
-from swapd.model.errors import Failed
+from swapd.model.errors import Failed, Issue
 from swapd.model.layout import Layout
 from swapd.model.units import parse_timespan
 from swapd.stages import pause
@@ -140,7 +140,7 @@ class TestService:
             assert not is_in_service(httpd.master, name)
             assert not is_in_service(os.getpid(), f"{name}.service")
 
-    def find(self, httpd: Httpd, layout: Layout) -> list[str]:
+    def find(self, httpd: Httpd, layout: Layout) -> list[Issue]:
         """What a pause of at most one second would warn of."""
         with pause.found(Pause(PauseMode.ALWAYS, (httpd.name,), 1.0), layout) as found:
             assert found is not None
@@ -172,7 +172,7 @@ class TestService:
         with grouped(httpd, f"{name}.service"):
             warnings = self.find(httpd, layout)
         assert len(warnings) == is_warned
-        assert all(f"{name}.service" in warning and "WatchdogSec" in warning for warning in warnings)
+        assert all(warning.problem == "watchdog-near" and f"{name}.service" in warning.message for warning in warnings)
 
     def test_without_a_service_nobody_is_asked(self, httpd: Httpd, layout: Layout, systemctl: Systemctl) -> None:
         asked = systemctl("echo 1ms")
