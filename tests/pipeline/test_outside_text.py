@@ -208,6 +208,16 @@ def test_what_a_command_is_given(fed: Scratch, tmp_path: Path, text: str) -> Non
     assert newest.operator != argument
 
 
+@pytest.mark.parametrize("key", ["newline", "clear", "bidi", "invalid"])
+def test_what_follow_shows_of_it(fed: Scratch, key: str) -> None:
+    arguments = ("follow", "shop", named(TEXTS[key], ".tar"), "--timeout", "10")
+    done = fed.run(*arguments)
+    assert done.returncode == 3, done
+    assert_tame(done.stdout, "follow")
+    assert_tame(done.stderr, "follow")
+    assert_tame(on_a_terminal(fed, *arguments), "follow on a terminal")
+
+
 def test_what_a_command_is_given_on_a_terminal(fed: Scratch) -> None:
     everything = "".join(TEXTS.values()).replace("\0", "")[:2000]
     for arguments in (["status", everything], ["rollback", "shop", everything], [f"--{everything}"], [everything]):
