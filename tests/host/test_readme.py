@@ -6,28 +6,16 @@ Which command is typed how stands in tests/host/newcomer.py.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.host.conftest import Expected
-from tests.host.machine import Host, booted, sweep
 from tests.host.newcomer import HOME, KEY, STEPS, TREE, Reader, Step, Who, begin, script, write_script
-from tests.host.package import dependencies
 from tests.host.releases import describe_tree
-from tests.host.roots import debian_root
-from tests.host.webhost import AUTHOR, PACKAGES, WebHost
+from tests.host.webhost import AUTHOR, WebHost
 from tests.support.readme import README, Typed, read_blocks, read_inline, read_typed, shape
 
 REPOSITORY = "/home/git/shop.git"
-
-
-@pytest.fixture(scope="module")
-def host(package: Path) -> Iterator[Host]:
-    sweep()
-    with booted(debian_root([*PACKAGES, *dependencies(package), "git", "sudo"])) as host:
-        yield host
 
 
 @pytest.fixture(scope="module")

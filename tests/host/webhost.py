@@ -22,7 +22,7 @@ from tests.host.ways import AUTHOR, UPLOADER, Way
 
 PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "apache2", "openssh-server", "openssh-client", "rsync", "curl"),
-    *("man-db", "bash-completion"),  # as an administrator has them
+    *("man-db", "bash-completion", "sudo", "git"),  # as an administrator has them
 )
 MPMS = ("prefork", "worker", "event")
 OUTCOMES = ("live", "unchanged", "rejected", "failed", "rolled-back")
