@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.host.conftest import Expected
+from tests.host.machine import wait_until
 from tests.host.releases import Packed, pack
 from tests.host.webhost import AUTHOR, Site, WebHost
 from tests.support.documents import check_lines
@@ -20,15 +23,19 @@ def shop(web: WebHost) -> Site:
     return web.new_site("shop")
 
 
-def follow(site: Site, packed: Packed, options: str = "", digest: str = "") -> subprocess.CompletedProcess[str]:
-    """The README's line, as the author types it."""
+def lay_out(site: Site, packed: Packed, digest: str = "") -> str:
+    """The tarball and its digest are in the author's home; the command that uploads both."""
     home = site.web.host.path(f"/home/{AUTHOR}")
     for old in home.glob("*.tar*"):
         old.unlink()
     shutil.copyfile(packed.tarball, home / packed.tarball.name)
     (home / f"{packed.tarball.name}.sha256").write_text(f"{digest or packed.digest}  {packed.tarball.name}\n")
-    upload = f"scp -q {packed.name}.tar.gz* web:{site.incoming}/"
-    line = f"cd && {upload} && ssh web swapd follow {site.name} {options}"
+    return f"scp -q {packed.name}.tar.gz* web:{site.incoming}/"
+
+
+def follow(site: Site, packed: Packed, options: str = "", digest: str = "") -> subprocess.CompletedProcess[str]:
+    """The README's line, as the author types it."""
+    line = f"cd && {lay_out(site, packed, digest)} && ssh web swapd follow {site.name} {options}"
     return site.web.host.run("sh", "-c", line, user=AUTHOR, check=False, deadline=120)
 
 
@@ -45,18 +52,37 @@ def test_it_goes_live(shop: Site, tmp_path: Path) -> None:
     assert "is live already" in again.stdout
 
 
+def hold_extraction(site: Site) -> int:
+    """Stops the site's worker once there is something of a release; its pid."""
+    if not any(site.web.host.path(site.releases).glob(".staging-*/*")):
+        return 0
+    for pid, name, _ in site.web.host.processes():
+        if name == f"swapd {site.name}":
+            os.kill(pid, signal.SIGSTOP)
+            return pid
+    return 0
+
+
 def test_while_it_is_extracted(shop: Site, tmp_path: Path) -> None:
-    """By somebody at a terminal, and by a program that begins a little earlier."""
+    """By somebody at a terminal, and by a program; both wait for it."""
     packed = pack(tmp_path, "shop-2", small_files=4000)
-    done = follow(shop, packed, "--json > told & TERM=xterm ssh -tt web swapd follow shop; wait $!")
-    assert done.returncode == 0, done
-    told = check_lines(shop.web.host.path(f"/home/{AUTHOR}/told").read_text())
-    stages = [item["progress"]["stage"] for item in told if item["event"] == "progress"]
-    assert "extract" in stages, told
+    at = f"web swapd follow shop {packed.tarball.name}"
+    line = f"cd; TERM=xterm ssh -n -tt {at} > shown & one=$!; cd; ssh -n {at} --json > told & two=$!; "
+    line += f"{lay_out(shop, packed)} && wait $one && wait $two"
+    home = shop.web.host.path(f"/home/{AUTHOR}")
+    with subprocess.Popen(shop.web.host.enter("sh", "-c", line, user=AUTHOR)) as command:
+        worker = wait_until(lambda: hold_extraction(shop), "the extraction", explain=shop.web.describe)
+        try:
+            for name in ("shown", "told"):
+                wait_until(lambda name=name: "extract" in (home / name).read_text(), name)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        assert command.wait(60) == 0
+    assert "━" in (home / "shown").read_text()
+    assert f"{packed.release} is live" in (home / "shown").read_text()
+    told = check_lines((home / "told").read_text())
+    assert "extract" in [item["progress"]["stage"] for item in told if item["event"] == "progress"], told
     assert told[-1]["deployment"]["release"] == packed.release
-    assert "━" in done.stdout
-    assert "extract" in done.stdout
-    assert f"{packed.release} is live" in done.stdout
 
 
 def test_it_is_rejected(shop: Site, expected: Expected, tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ def shape(line: str) -> re.Pattern[str]:
     pattern = re.escape(" ".join(line.split()))
     pattern = re.sub(r"-\d+@[0-9a-f]{12}", r"-\\d+@[0-9a-f]{12}", pattern)
     pattern = re.sub(r"@[0-9a-f]{12}", "@[0-9a-f]{12}", pattern)
+    pattern = re.sub(r"\d+\\ \w+\\ ago", r"(?:just now|\\d+ \\w+ ago)", pattern)
     pattern = re.sub(r"\d[\d.,:\\]*\\ (?:µs|ms|s|min|h)\b", r"[\\d.]+ (?:µs|ms|s|min|h)", pattern)
     pattern = re.sub(r"\\\((exchange|symlink|rename|pinned)\\\)", r"\\((?:exchange|symlink|rename|pinned)\\)", pattern)
     pattern = re.sub(r"(?<![\[{\w-])\d+(?:\\?[.:]\d+)*", r"\\d+(?:[.:]\\d+)*", pattern)

@@ -325,7 +325,9 @@ def at_a_terminal(*arguments: str | Path, answer: str, status: int = 0) -> str:
     swapd = [sys.executable, "-c", "from swapd.cli import main; main()", "pack", *map(str, arguments)]
     environment = {key: value for key, value in os.environ.items() if key != "SSH_AUTH_SOCK"}
     terminal, inner = pty.openpty()
-    process = subprocess.Popen(["setsid", "--ctty", *swapd], stdin=inner, stdout=inner, stderr=inner, env=environment)
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", *swapd], stdin=inner, stdout=inner, stderr=inner, env=environment
+    )
     os.close(inner)
     said = b""
     with open(terminal, "r+b", buffering=0) as shown:
