@@ -121,7 +121,7 @@ def test_journalctl_explains_what_became_of_each_deployment(web: WebHost, expect
         text = "\n".join(line.removeprefix("░░").strip() for line in explained)
         assert text.startswith(f"Subject: {subject}"), text
         assert record["MESSAGE"] in " ".join(text.split())
-        for part in ("\n\nStill safe: ", "\n\nTo do: ", "Support: man:swapd(8)"):
+        for part in ("\n\nStill safe: ", "\n\nTo do: ", "Support: man:swapd"):
             assert part in text, text
         assert not re.search("@[A-Z_]+@", text)
         if "journalctl" in text:  # what it says to run gives the whole story
