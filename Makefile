@@ -6,6 +6,7 @@ PYTEST_ARGS ?=
 TOOLS = $(VENV)/tools
 PYTEST = packaging/with-tools $(TOOLS) $(VENV)/bin/python -m pytest
 IS_ROOT := $(filter 0,$(shell id -u))
+LONGEST = tests/crash/test_virtual_machine.py $(if $(IS_ROOT),tests/host/test_window.py tests/host/test_pinned.py)
 
 export PREFIX DESTDIR PYTHON
 
@@ -19,8 +20,8 @@ demo: ## A site, a web server and swapd in a scratch directory, without root; DE
 	@$(PYTHON) packaging/bootstrap-venv $(VENV) --editable .
 	@$(VENV)/bin/swapd demo $(if $(filter once,$(DEMO)),--once)
 
-# The rings are pyproject.toml's testpaths. Without root, hosts cannot be booted: that ring then collects nothing. The
-# two that wait more than they compute are spread over the processors; kills and hosts have the machine for themselves.
+# The rings are pyproject.toml's testpaths. Without root, hosts cannot be booted: that ring then collects nothing. Kills
+# and hosts are two at a time, each file of tests as a whole, and those that take longest begin.
 test: venv ## Everything that can be tested here: with root all rings, without it all but the host
 ifeq ($(IS_ROOT),0)
 	@$(MAKE) --no-print-directory test-packages deb-check rpm-check wheel-check lint
@@ -31,7 +32,8 @@ else
 endif
 	status=0; \
 	$(PYTEST) --numprocesses auto --maxprocesses 4 $(PYTEST_ARGS) tests/unit tests/pipeline || status=$$?; \
-	$(PYTEST) $(PYTEST_ARGS) tests/crash tests/host || status=$$?; \
+	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(LONGEST) tests/crash tests/host \
+		|| status=$$?; \
 	exit $$status
 
 # The fuzzer is built for some Pythons only; without it, what it would guide goes by chance.
