@@ -7,6 +7,7 @@ TOOLS = $(VENV)/tools
 PYTEST = packaging/with-tools $(TOOLS) $(VENV)/bin/python -m pytest
 IS_ROOT := $(filter 0,$(shell id -u))
 LONGEST = tests/crash/test_virtual_machine.py $(if $(IS_ROOT),tests/host/test_window.py tests/host/test_pinned.py)
+KILLS_AND_HOSTS = $(LONGEST) $(filter-out $(LONGEST),$(wildcard tests/crash/test_*.py $(if $(IS_ROOT),tests/host/test_*.py)))
 
 export PREFIX DESTDIR PYTHON
 
@@ -20,8 +21,8 @@ demo: ## A site, a web server and swapd in a scratch directory, without root; DE
 	@$(PYTHON) packaging/bootstrap-venv $(VENV) --editable .
 	@$(VENV)/bin/swapd demo $(if $(filter once,$(DEMO)),--once)
 
-# The rings are pyproject.toml's testpaths. Without root, hosts cannot be booted: that ring then collects nothing. Kills
-# and hosts are two at a time, each file of tests as a whole, and those that take longest begin.
+# The rings are pyproject.toml's testpaths. Without root, hosts cannot be booted. Kills and hosts are two at a time, each
+# file of tests as a whole, and those that take longest begin.
 test: venv ## Everything that can be tested here: with root all rings, without it all but the host
 ifeq ($(IS_ROOT),0)
 	@$(MAKE) --no-print-directory test-packages deb-check rpm-check wheel-check lint
@@ -32,8 +33,7 @@ else
 endif
 	status=0; \
 	$(PYTEST) --numprocesses auto --maxprocesses 4 $(PYTEST_ARGS) tests/unit tests/pipeline || status=$$?; \
-	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(LONGEST) tests/crash tests/host \
-		|| status=$$?; \
+	$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS) $(KILLS_AND_HOSTS) || status=$$?; \
 	exit $$status
 
 # The fuzzer is built for some Pythons only; without it, what it would guide goes by chance.

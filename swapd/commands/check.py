@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from swapd.checks import find
+from swapd.commands.documents import describe_issues
 from swapd.host.configuration import read_site, read_sites
 from swapd.model.config import Site
 from swapd.model.errors import ConfigurationError, ExitStatus
@@ -64,10 +65,7 @@ def command(layout: Layout, site: str | None, is_verbose: bool, as_json: bool) -
 
 
 def _bad(error: ConfigurationError) -> dict[str, Any]:
-    issues = [
-        {"file": i.file, "line": i.line, "key": i.key, "message": i.message, "right": i.right} for i in error.issues
-    ]
-    return {"version": 1, "ok": False, "issues": issues}
+    return {"version": 1, "ok": False, "issues": describe_issues(error)}
 
 
 def _document(sites: Iterable[Site], findings: Iterable[Finding], is_good: bool) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from swapd.commands.waiting import Waiting
+from swapd.model.errors import ConfigurationError
 from swapd.model.progress import Progress
 from swapd.model.record import Deployment, LiveRelease
 from swapd.model.release import PauseCost
@@ -25,6 +26,11 @@ def print_document(document: Mapping[str, Any], *, is_line: bool = False) -> Non
     """A whole document; or one of several, each on a line of its own."""
     text = json.dumps({"version": VERSION, **document}, indent=None if is_line else 2)
     click.echo(text)
+
+
+def describe_issues(error: ConfigurationError | None) -> list[dict[str, Any]]:
+    """Every mistake in the configuration."""
+    return [] if error is None else [asdict(issue) for issue in error.issues]
 
 
 def describe_instant(instant: datetime | None) -> str | None:

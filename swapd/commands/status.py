@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ import click
 from swapd.commands.documents import (
     describe_answered,
     describe_deployment,
+    describe_issues,
     describe_live,
     describe_progress,
     describe_waiting,
@@ -19,7 +21,7 @@ from swapd.commands.documents import (
 from swapd.commands.paper import Paper
 from swapd.commands.waiting import Dropped, explain, look_into
 from swapd.host import records
-from swapd.host.configuration import read_site, read_sites
+from swapd.host.configuration import read_site, read_sound_sites
 from swapd.host.drift import describe_remedy, find_drift
 from swapd.host.presence import find_daemon
 from swapd.host.progress import read_progress
@@ -201,18 +203,25 @@ def _show_dropped(standing: Standing, present: datetime, paper: Paper) -> None:
 def command(layout: Layout, site: str | None, as_json: bool) -> int:
     """What is live, what is under way, what waits, what went wrong last.
 
-    Ends with 1 when the record of a site cannot be read.
+    Ends with 1 when the record of a site cannot be read, and with 78 when the configuration is bad: the sites whose own
+    files are good are shown all the same.
     """
-    chosen = [read_site(layout, site)] if site else list(read_sites(layout).values())
+    sites, error = read_sound_sites(layout) if site is None else ({}, None)
+    chosen = list(sites.values()) if site is None else [read_site(layout, site)]
     standings = [stand(layout, item) for item in chosen]
     daemon = find_daemon(layout)
     status = ExitStatus.FAILED if any(standing.trouble for standing in standings) else ExitStatus.DONE
     if as_json:
-        sites = [standing.document() for standing in standings]
-        print_document({"daemon": {"is_running": daemon is not None, "pid": daemon}, "sites": sites})
-        return status
+        print_document(
+            {
+                "daemon": {"is_running": daemon is not None, "pid": daemon},
+                "issues": describe_issues(error),
+                "sites": [standing.document() for standing in standings],
+            }
+        )
+        return status if error is None else ExitStatus.CONFIGURATION
     paper = Paper()
-    if not standings:
+    if not standings and error is None:
         paper.line("no site is configured; swapd init proposes one")
     elif daemon is None:
         paper.line(describe_absence(layout), "bold red", 2)
@@ -221,6 +230,9 @@ def command(layout: Layout, site: str | None, as_json: bool) -> int:
         if number and paper.width:
             paper.line("")
         show(standing, present, paper)
+    if error is not None:
+        sys.stdout.flush()
+        raise error
     return status
 
 

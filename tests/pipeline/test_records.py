@@ -230,3 +230,25 @@ def test_no_locks_are_left_to_mislead(scratch: Scratch) -> None:
         path.unlink()
     os.rmdir(scratch.layout.run)
     assert scratch.run("deploy", "shop", make(scratch, "two")).returncode == 0
+
+
+def test_a_mistake_in_one_sites_file_hides_no_other_site_and_keeps_nobody_from_rolling_it_back(shop: Shop) -> None:
+    scratch = shop.scratch
+    scratch.add_site("blog")
+    wrong = scratch.layout.site_file("blog")
+    wrong.write_text("kept = 3\n" + wrong.read_text())
+    done = scratch.run("status")
+    assert done.returncode == 78
+    assert release_of(shop.tarballs[2]) in done.stdout
+    assert f"{wrong}:1: kept" in done.stderr
+    found = scratch.json("status", status=78)
+    assert [site["site"] for site in found["sites"]] == ["shop"]
+    assert [(issue["file"], issue["line"], issue["key"]) for issue in found["issues"]] == [(str(wrong), 1, "kept")]
+    assert scratch.run("rollback", "shop").returncode == 0
+    assert texts(scratch.live()) == site_content("two")
+    assert scratch.json("status", "shop")["issues"] == []
+    assert scratch.run("rollback", "blog").returncode == 78
+    # What all of them may be other sites without.
+    scratch.layout.defaults_file.write_text("kept = 3\n")
+    assert scratch.run("rollback", "shop").returncode == 78
+    assert release_of(shop.tarballs[1]) not in scratch.run("status").stdout
