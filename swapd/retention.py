@@ -99,7 +99,9 @@ def _remove_markers(site: Site, context: Context, pruned: Pruned) -> None:
 
 
 def _prune(site: Site, context: Context, pruned: Pruned, past: Sequence[ReleaseId]) -> None:
-    usage = find_usage(context.layout)
+    usage = find_usage(context.layout, context.is_cancelled)
+    if context.is_cancelled():
+        return  # whoever starts next does all of it
     # Of what a crash interrupted, what is aside already is not whole: it is never kept again, whoever uses the rest.
     torn = {item for item in pruned.state.doomed if not _is_whole(site, item)}
     for release in past:
@@ -160,7 +162,7 @@ def _look_again(
     context: Context, pruned: Pruned, aside: dict[ReleaseId, list[tuple[Site, str]]], before: Usage
 ) -> None:
     """Gives back its name to what somebody has gone into since the look before."""
-    usage = find_usage(context.layout)
+    usage = find_usage(context.layout, context.is_cancelled)
     # What was used before is not in any of these trees.
     late = {inode: users for inode, users in usage.users.items() if inode not in before.users}
     if not late and not usage.unseen:

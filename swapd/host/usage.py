@@ -15,9 +15,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from swapd.model.layout import Layout
 from swapd.model.usage import User, Way
 
 PATIENCE = 20.0  # seconds for an answer: a machine with thousands of processes takes one
+LOOK = 0.2  # seconds after which it is seen that nobody wants the answer any more
 LONGEST = 64 << 20  # bytes of an answer
 INIT = 1
 
@@ -58,26 +61,39 @@ class Usage:
         return usage
 
 
-def find_usage(layout: Layout) -> Usage:
-    """Who uses what on this host now; what cannot be seen is said in ``unseen``. Raises nothing."""
+def find_usage(layout: Layout, is_cancelled: Callable[[], bool] = lambda: False) -> Usage:
+    """Who uses what on this host now; what cannot be seen is said in ``unseen``. Raises nothing.
+
+    Nobody is waited for once ``is_cancelled``: as the unit stops, systemd may start whoever answers only when we have
+    ended, because it stops the socket, too.
+    """
     if may_ptrace() or os.geteuid() != 0 or not layout.users_socket.exists():
         return read_usage()
     try:
-        return _ask(layout.users_socket)
+        return _ask(layout.users_socket, is_cancelled)
     except (OSError, ValueError, LookupError, TypeError) as error:
         usage = read_usage()
         usage.unseen = f"{layout.users_socket} does not answer ({error}); {usage.unseen}"
         return usage
 
 
-def _ask(path: Path) -> Usage:
+def _ask(path: Path, is_cancelled: Callable[[], bool]) -> Usage:
     """The answer of whoever listens on the socket."""
     answer = bytearray()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(PATIENCE)
         connection.connect(str(path))
         connection.shutdown(socket.SHUT_WR)
-        while chunk := connection.recv(1 << 16):
+        gives_up = time.monotonic() + PATIENCE
+        while True:
+            while not select.select([connection], [], [], LOOK)[0]:
+                if is_cancelled():
+                    raise TimeoutError("swapd is told to stop")
+                if time.monotonic() > gives_up:
+                    raise TimeoutError("timed out")
+            chunk = connection.recv(1 << 16)
+            if not chunk:
+                break
             answer += chunk
             if len(answer) > LONGEST:
                 raise ValueError("it does not end")

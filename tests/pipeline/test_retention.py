@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +19,7 @@ import pytest
 
 from swapd.host.files import locked
 from swapd.host.records import write_state
+from swapd.host.usage import PATIENCE
 from swapd.model.release import SiteName
 from tests.support.sites import Scratch, environment, leftovers
 from tests.support.tarballs import drop, release_of, site_content, write_tarball
@@ -247,6 +249,23 @@ class TestUnseen:
                 other.kill()
         assert "cannot be seen" in said
         assert "CAP_SYS_PTRACE" in said
+        assert len(kept(scratch)) == 3
+
+    def test_nobody_waits_for_an_answer_when_swapd_is_told_to_stop(self, scratch: Scratch, blind: list[str]) -> None:
+        """systemd may start whoever answers only when the unit has ended: both would wait for one another."""
+        make(scratch, "a", "b")
+        third = write_tarball(scratch.root / "c.tar.gz", site_content("c"))
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(scratch.layout.users_socket))
+            server.listen()
+            server.settimeout(30)
+            daemon = scratch.start_daemon(command_line=[*blind, *scratch.command_line("run")])
+            drop(third, scratch.layout.spool / "shop")
+            with server.accept()[0]:
+                began = time.monotonic()
+                assert daemon.stop() == 0
+                assert time.monotonic() - began < PATIENCE / 2
+        assert "cannot be seen" not in daemon.log()
         assert len(kept(scratch)) == 3
 
     def test_what_a_crash_had_set_aside_does_not_come_back(self, scratch: Scratch, blind: list[str]) -> None:
