@@ -27,6 +27,7 @@ from tests.crash.steps import Act, install
 from tests.support.sites import Scratch
 from tests.support.tarballs import write_sidecar, write_tarball
 from tests.support.trees import texts, write_tree
+from tests.support.waiting import wait_until
 
 KINDS = ("DEPLOYMENT_", "ROLLBACK_", "INTERRUPTED")  # of the records that tell an outcome
 MAX_PAUSE = 1.0  # seconds; as the default is
@@ -220,7 +221,8 @@ class World(Workshop):
     def check_recovered(self) -> None:
         """After a recovery: whole, told, and nothing of swapd's lies about."""
         assert self.standing() in ("old", "new")
-        assert not self.scratch.layout.pause_record.exists()
+        # A guardian has resumed everything before it removes the record.
+        wait_until(lambda: not self.scratch.layout.pause_record.exists(), "the end of the pause")
         written = list(self.scratch.layout.deployments("shop").glob("*.toml"))
         assert len(self.deployments()) == len(written), "a record cannot be read"
         for deployment in self.deployments():

@@ -97,7 +97,8 @@ def test_what_the_listeners_held_is_known_inside_the_sandbox(shop: Site, tmp_pat
     assert queue["queued"] >= 0
     assert (marker["pause"]["overflowed"], marker["pause"]["dropped"]) == (0, 0)
     assert "[::]:80 " in shop.web.run("swapd", "status", "shop")
-    (record,) = [item for item in shop.records() if item.get("SWAPD_DEPLOYMENT") == marker["deployment"]][-1:]
+    told = [item for item in shop.records() if item.get("SWAPD_DEPLOYMENT") == marker["deployment"]]
+    (record,) = [item for item in told if item["MESSAGE_ID"] == journal.DEPLOYMENT_LIVE]
     assert record["SWAPD_QUEUED"] == f"[::]:80={queue['queued']}/511"
     assert record["SWAPD_DROPPED"] == "0"
 
