@@ -223,7 +223,7 @@ def command(layout: Layout, site: str | None, as_json: bool) -> int:
     paper = Paper()
     if not standings and error is None:
         paper.line("no site is configured; swapd init proposes one")
-    elif daemon is None:
+    elif standings and daemon is None:
         paper.line(describe_absence(layout), "bold red", 2)
     present = now()
     for number, standing in enumerate(standings):

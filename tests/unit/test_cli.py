@@ -319,7 +319,7 @@ class TestStatusAndHistory:
 
     def test_no_site(self, run: Run) -> None:
         assert "swapd init" in run("status").out
-        none = {"version": 1, "daemon": {"is_running": False, "pid": None}, "sites": []}
+        none = {"version": 1, "daemon": {"is_running": False, "pid": None}, "issues": [], "sites": []}
         assert run("status", "--json").json() == none
         assert run("history").out == "no deployment yet\n"
         assert run("history", "--json").json() == {"version": 1, "deployments": []}
