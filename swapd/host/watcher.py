@@ -149,7 +149,8 @@ class Watcher:
         numbers: dict[Path, int] = {}
 
         def raise_flag(directory: Path) -> None:
-            with contextlib.suppress(BlockingIOError):  # then the reader takes it as all of them
+            # Where the pipe is full, its reader takes that as all of them; where the daemon was killed, nobody reads.
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):
                 os.write(flagged, numbers[directory].to_bytes(NUMBER, "little"))
 
         watch = Watch(raise_flag)
@@ -166,4 +167,7 @@ class Watcher:
                         numbers.update((path, number) for number, path in enumerate(paths))
                         watch.watch(paths)
                     answer = {key: {str(path): why for path, why in getattr(watch, key).items()} for key in ANSWERED}
-                write_all(1, json.dumps(answer).encode() + b"\n")
+                try:
+                    write_all(1, json.dumps(answer).encode() + b"\n")
+                except BrokenPipeError:  # the daemon was killed amid its question
+                    return
