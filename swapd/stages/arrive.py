@@ -41,6 +41,7 @@ UNFINISHED = (".part", ".filepart", ".tmp", "~")
 PATIENCE = 5.0
 
 TURN, QUIET = "waits for its turn", "waits until it has been quiet"
+PASSING = (TURN, QUIET, "")  # reasons that pass by themselves
 
 # Of a file that cannot be looked at. The nanoseconds must be said: they would be None.
 UNKNOWN = os.stat_result((stat.S_IFREG, *[0] * 9), {"st_mtime_ns": 0, "st_ctime_ns": 0})
@@ -127,6 +128,7 @@ class Arrivals:
         """``answered``: uploads, by recorded name, that were rejected or failed as they are."""
         self._answered = dict(answered)
         self._waiting: dict[str, _Waiting] = {}
+        self._held: set[str] = set()  # all that wait for something of their own are among these
         self._next_look: float | None = None
 
     def update(self, seen: Iterable[Seen], site: Site, now: float, wall: float) -> list[Upload]:
@@ -149,6 +151,7 @@ class Arrivals:
             elif settles > 0 or now < waiting.retry_at:
                 again = settles if settles > 0 else waiting.retry_at - now
                 self._next_look = again if self._next_look is None else min(self._next_look, again)
+        self._held = {name for name, waiting in self._waiting.items() if waiting.reason not in PASSING}
         return ready
 
     @staticmethod
@@ -180,12 +183,14 @@ class Arrivals:
             waiting.is_tried = not upload.is_settled
             waiting.retry_at = now + PATIENCE
             waiting.reason = reason
+            self._held.add(upload.file_name)
 
     def hold(self, upload: Upload, reason: str) -> None:
         """It is ready but for what cannot be seen from values: to be looked at again, with ``PATIENCE`` or an event."""
         waiting = self._waiting.get(upload.file_name)
         if waiting is not None:
             waiting.reason = reason
+            self._held.add(upload.file_name)
             self._next_look = PATIENCE if self._next_look is None else min(self._next_look, PATIENCE)
 
     def answer(self, upload: Upload) -> None:
@@ -215,10 +220,11 @@ class Arrivals:
         That is when it, or a sidecar of it, changed last, in nanoseconds since the epoch. Not the one that is called
         ``but``, nor those that wait for their turn, or until they have been quiet: that passes by itself.
         """
+        # Asked at each turn of the daemon's loop: not a look at each of a crowd that waits for its turn.
         held = (
             (item.seen.changed_ns, name, item.reason)
-            for name, item in self._waiting.items()
-            if item.reason not in (TURN, QUIET, "") and name != but
+            for name in self._held
+            if name != but and (item := self._waiting.get(name)) is not None and item.reason not in PASSING
         )
         since, name, reason = min(held, default=(0, "", ""))
         return (name, reason, since) if name else None
