@@ -9,8 +9,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
@@ -24,6 +22,7 @@ from swapd.model.record import LiveRelease, SiteState, TreeIdentity, now
 from swapd.model.release import TARBALL_SUFFIXES, DeploymentId, Outcome, ReleaseId, SiteName
 from swapd.verbs import VERBS
 from tests.support.httpd import PROJECT
+from tests.support.scripts import load_script
 from tests.support.shells import ALL, BASH, ZSH, Typist, typing
 from tests.support.sites import environment
 
@@ -68,15 +67,7 @@ def ask(layout: Layout) -> Ask:
 
 
 def test_the_table_is_what_the_commands_say() -> None:
-    loader = SourceFileLoader("generate", str(COMPLETIONS / "generate"))
-    spec = spec_from_loader(loader.name, loader)
-    assert spec is not None
-    generator = module_from_spec(spec)
-    wrote_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        loader.exec_module(generator)
-    finally:
-        sys.dont_write_bytecode = wrote_bytecode
+    generator = load_script(COMPLETIONS / "generate")
     assert generator.table() == (table.OPTIONS, table.VERBS), "a command has changed: make completions"
 
 

@@ -9,8 +9,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +20,7 @@ from swapd.host.linux import NICENESS
 from swapd.model.errors import ExitStatus
 from swapd.model.layout import Layout
 from swapd.model.units import parse_duration
+from tests.support.scripts import load_script
 
 PROJECT = Path(__file__).parents[2]
 PACKAGING = PROJECT / "packaging"
@@ -267,16 +266,7 @@ def test_installation_runs_from_its_prefix(tmp_path: Path) -> None:
 
 
 def load_bootstrap() -> ModuleType:
-    loader = SourceFileLoader("bootstrap_venv", str(PACKAGING / "bootstrap-venv"))
-    spec = spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = module_from_spec(spec)
-    wrote_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = wrote_bytecode
-    return module
+    return load_script(PACKAGING / "bootstrap-venv")
 
 
 def test_bootstrap_installs_what_a_group_lists() -> None:
